@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Umbra's own second-level ("two-dimensional paging") tables, EPT or NPT: an identity map of what the guest owns, with
+ * execute permission for supervisor and user kept apart where the CPU has MBEC or GMET. Pure: tables are reached through
+ * mm/phys.h, frames come from mm/frame.h, and flushing is asked for, never done, here.
+ * Locking: the caller's; one CPU changes tables.
+ */
+#ifndef UMBRA_MM_TDP_H
+#define UMBRA_MM_TDP_H
+
+#include "arch/types.h"
+#include "mm/mtrr.h"
+
+enum tdp_format { TDP_EPT, TDP_NPT };
+
+/* Access vocabulary of all formats: SEMANTICS section 3. */
+enum tdp_access {
+    TDP_R = 1,
+    TDP_W = 2,
+    TDP_XS = 4, /* fetch by supervisor */
+    TDP_XU = 8, /* fetch by user */
+    TDP_RWX = 15,
+};
+
+struct tdp_config {
+    enum tdp_format format;
+    bool mode_based_execute; /* EPT: MBEC is on; NPT: GMET is on */
+    bool execute_only;       /* EPT: R=0 with XS or XU is legal */
+    bool accessed_dirty;     /* EPT A/D flags are enabled in the EPTP; NPT always has them */
+    bool page_1g;
+    unsigned maxphyaddr;     /* bits, as the CPU reports; 4 levels translate at most 48 */
+};
+
+struct tdp {
+    struct tdp_config config;
+    hpa_t root; /* the PML4 table; EPTP and nCR3 are composed from it by the vendor */
+    bool flush_pending;
+    /* Frames of tables that were unlinked; freed by tdp_flushed(). A list through the frames' first word. */
+    u64 retired;
+};
+
+enum tdp_status {
+    TDP_OK,
+    TDP_NO_MEMORY,         /* the frame pool is empty; nothing that was permitted before became more permissive */
+    TDP_BAD_RANGE,         /* unaligned, empty, beyond MAXPHYADDR or 48 bits */
+    TDP_UNREPRESENTABLE,   /* this format cannot say that access (e.g. write without read; supervisor-only fetch in NPT) */
+    TDP_NOT_MAPPED,        /* tdp_protect met a hole */
+};
+
+enum tdp_status tdp_init(struct tdp *tdp, const struct tdp_config *config);
+
+/*
+ * Maps guest-physical [start, end) to the same host-physical addresses, or to `target` onwards if given by
+ * tdp_map_to, in the largest pages that alignment and config allow. Replaces what was there.
+ * `type` is the memory type for EPT leaves; NPT leaves are always PAT entry 0 (write-back), MTRRs apply to them.
+ */
+enum tdp_status tdp_map(struct tdp *tdp, u64 start, u64 end, unsigned access, enum memory_type type);
+enum tdp_status tdp_map_to(struct tdp *tdp, u64 start, u64 end, u64 target, unsigned access, enum memory_type type);
+enum tdp_status tdp_unmap(struct tdp *tdp, u64 start, u64 end);
+
+/* Changes the access of mapped [start, end) at 4-KByte granularity, splitting and (where all entries agree again) merging. */
+enum tdp_status tdp_protect(struct tdp *tdp, u64 start, u64 end, unsigned access);
+
+/* Gives all mapped memory in [start, end) the type that the MTRRs say; access is kept. EPT only; NPT: nothing to do. */
+enum tdp_status tdp_retype(struct tdp *tdp, u64 start, u64 end, const struct mtrr_state *mtrr);
+
+struct tdp_leaf {
+    bool present;
+    u64 target;   /* host-physical address that `gpa` translates to */
+    u64 size;     /* of the page, or of the hole, in bytes: 4 KByte, 2 MByte, 1 GByte, 512 GByte */
+    unsigned access;
+    enum memory_type type;
+    u64 entry;    /* as it stands in the table */
+    unsigned level; /* 1 = 4 KByte */
+};
+struct tdp_leaf tdp_lookup(const struct tdp *tdp, gpa_t gpa);
+
+/* The vendor has flushed every CPU's translations of this tdp: retired frames go back to the pool. */
+void tdp_flushed(struct tdp *tdp);
+
+#endif
