@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One virtual CPU per CPU, and the vendor-neutral half of its exits: each handler works on values, changes the vcpu and
+ * says with an enum exit_action what the vendor has to do with the guest's instruction. Only vmx/ and svm/ touch
+ * a VMCS or VMCB.
+ * Locking: a vcpu is used by its own CPU only; struct machine is written at boot only, but for its tdp.
+ */
+#ifndef UMBRA_VCPU_VCPU_H
+#define UMBRA_VCPU_VCPU_H
+
+#include "arch/types.h"
+#include "arch/x86.h"
+#include "mm/mtrr.h"
+#include "mm/tdp.h"
+#include "vcpu/accounting.h"
+#include "vcpu/start.h"
+
+enum exit_action {
+    EXIT_RESUME, /* re-enter at the same instruction */
+    EXIT_SKIP,   /* the instruction is done: advance RIP, clear the interrupt shadow, honour a trap flag */
+    EXIT_UD,     /* inject #UD */
+    EXIT_GP,     /* inject #GP(0) */
+    EXIT_STEP,   /* execute exactly one guest instruction (MTF or TF), then call violation_step_done() */
+};
+
+/* What all virtual CPUs share. */
+struct machine {
+    struct tdp tdp;
+    struct mtrr_state mtrr;  /* Intel: the guest's view; AMD: unused, the guest owns the real ones */
+    bool nested;             /* virtualization features are shown to the guest (a later issue; false for now) */
+    bool mode_based_execute; /* MBEC or GMET is on */
+    u64 physical_limit;      /* one past the highest guest-physical address: 1 << MAXPHYADDR, at most 1 << 48 */
+};
+
+extern struct machine machine;
+
+enum { SCRATCH_MAX = 16 };
+
+struct vcpu {
+    /* Hardware register order (enum gpr_index); the entry stubs know this to be first. RSP's slot is not used by the
+     * stubs: the vendor keeps RSP in the VMCS or VMCB and fills the slot where a handler asks for it. */
+    u64 gpr[GPR_COUNT];
+    void *vendor; /* struct vmx_vcpu or struct svm_vcpu */
+    unsigned index;
+    bool nmi_pending; /* an NMI came while Umbra ran; set by the NMI handler, injected by the vendor */
+    struct accounting accounting;
+    /* Pages of Umbra's region that are lent as a page of ones during EXIT_STEP. */
+    hpa_t scratch;
+    unsigned scratch_count;
+    u64 scratch_page[SCRATCH_MAX];
+    /* Test builds: the last second-level violation that policy caused; see vcpu/hypercall.h. */
+    struct {
+        u64 count, raw, gpa, gva, rip;
+    } last_violation;
+};
+
+/* The vendor's registers that vendor-neutral handlers need, read by the vendor before the call. */
+struct exit_context {
+    u64 rip, rflags, cr0, cr4, efer;
+    unsigned cpl;
+    bool code64; /* CS.L with EFER.LMA */
+};
+
+/* CPUID: reads gpr RAX and RCX, writes RAX, RBX, RCX, RDX. Executes the real CPUID and corrects it: vcpu/cpuid-policy.c. */
+enum exit_action cpuid_exit(struct vcpu *vcpu, u64 guest_cr4);
+
+/* RDMSR and WRMSR that the permission map intercepts. ECX names the MSR. */
+enum exit_action rdmsr_exit(struct vcpu *vcpu);
+enum exit_action wrmsr_exit(struct vcpu *vcpu);
+
+/* XSETBV: checks CPL, OSXSAVE, XCR number and value as the CPU does, then sets the real XCR0, which is the guest's. */
+enum exit_action xsetbv_exit(struct vcpu *vcpu, const struct exit_context *context);
+
+/* INVD becomes WBINVD: discarding dirty lines would discard Umbra's too. CPL was checked by the CPU. */
+enum exit_action invd_exit(void);
+
+/* A second-level violation (EPT violation, or #NPF). */
+struct violation {
+    gpa_t gpa;
+    gva_t gva;
+    bool gva_valid;
+    unsigned access; /* enum tdp_access bits that were attempted: a fetch is TDP_XS or TDP_XU or both if unknown */
+    u64 raw;         /* exit qualification or EXITINFO1, for reports */
+};
+/*
+ * Umbra's own memory: data reads as ones and writes are dropped (EXIT_STEP), a fetch is #UD. Unmapped MMIO is mapped (EXIT_RESUME).
+ * Test builds: a page that a hypercall protected is recorded in last_violation and opened again (EXIT_RESUME). Anything
+ * else is a fatal report that names the guest's act.
+ * The caller flushes afterwards if machine.tdp.flush_pending.
+ */
+enum exit_action violation_exit(struct vcpu *vcpu, const struct violation *violation, const struct exit_context *context);
+/* After the one instruction of EXIT_STEP: takes the scratch pages away again. */
+void violation_step_done(struct vcpu *vcpu);
+
+/* VMCALL or VMMCALL: vcpu/hypercall.h. EXIT_UD if it is not one of Umbra's. */
+enum exit_action hypercall_exit(struct vcpu *vcpu, const struct exit_context *context);
+
+/* Hardware state that INIT gives (START_REAL at the reset vector), and a SIPI with its vector. */
+void start_state_init(struct start_state *start);
+void start_state_sipi(struct start_state *start, u8 vector);
+
+#endif
