@@ -27,6 +27,22 @@ size_t format_va(char *buffer, size_t size, const char *fmt, va_list args);
 /* One line, without prefix and newline: `umbra: ` and the line end are added here. */
 void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* Lines above this level are dropped; LOG_INFO at the start. */
+void log_set_level(enum log_level level);
+
+/*
+ * Adds an output, which gets whole lines, "\n" at the end. At most LOG_SINKS of them; a further one is ignored. An output
+ * that is not `always` gets nothing while log_quiet() holds: the guest's own screen.
+ */
+enum { LOG_SINKS = 4 };
+typedef void (*log_sink_fn)(const char *text, size_t length);
+void log_add_sink(log_sink_fn write, bool always);
+void log_remove_sink(log_sink_fn write);
+void log_quiet(bool quiet);
+
+/* Called once by fatal() after its sentence, to print what the upper rooms know; it must bear any state. */
+extern void (*fatal_hook)(void);
+
 /* Prints `umbra: fatal: ` and the sentence, then the state that every fatal report shows, and stops this CPU. */
 _Noreturn void fatal(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

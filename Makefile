@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+# Umbra's only Makefile. `make help` lists the targets.
+
+BUILD    := build
+PLATFORM ?= $(BUILD)/platform
+CPU      ?= all
+export UMBRA_PLATFORM := $(PLATFORM)
+
+CC       := gcc
+HOSTCC   := gcc
+OBJCOPY  := objcopy
+
+WARNINGS := -Wall -Wextra -Wconversion -Wshadow -Wcast-qual -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+# The guest's FPU and vector state stays in the registers while Umbra runs: no code of ours may touch it.
+CFLAGS   := -std=c17 -O2 -g -m64 -ffreestanding -mgeneral-regs-only -mno-red-zone -mcmodel=kernel -fno-pic \
+            -fno-stack-protector -fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fno-common \
+            -fno-tree-loop-distribute-patterns -fno-strict-aliasing -fcf-protection=none $(WARNINGS) -I. -I$(BUILD)
+LDFLAGS  := -nostdlib -static -no-pie -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,--build-id=none -Wl,--orphan-handling=warn
+
+# --- the hypervisor -------------------------------------------------------------------------------------------------------
+
+ROOMS    := arch drivers mm vcpu vmx svm boot
+SOURCES  := $(sort $(wildcard $(ROOMS:%=%/*.c) $(ROOMS:%=%/*.S)))
+# The two variants differ in one object: the hypercalls that only tests may have.
+VARIANTS := vcpu/hypercall-none.c vcpu/hypercall-test.c
+COMMON   := $(filter-out $(VARIANTS) vcpu/asm-offsets.c,$(SOURCES))
+OBJECTS  := $(COMMON:%=$(BUILD)/obj/%.o)
+
+.PHONY: all iso run setup test test-unit test-boot test-style bench size clean help
+all: $(BUILD)/umbra.elf
+
+$(BUILD)/umbra.elf: $(OBJECTS) $(BUILD)/obj/vcpu/hypercall-none.c.o $(BUILD)/linker.ld
+$(BUILD)/umbra-test.elf: $(OBJECTS) $(BUILD)/obj/vcpu/hypercall-test.c.o $(BUILD)/linker.ld
+$(BUILD)/umbra.elf $(BUILD)/umbra-test.elf:
+	@echo "  LINK    $@"
+	@$(CC) $(LDFLAGS) -Wl,-T,$(BUILD)/linker.ld -o $@ $(filter %.o,$^)
+
+$(BUILD)/linker.ld: linker.ld arch/layout.h
+	@mkdir -p $(@D)
+	@$(CC) -E -P -x c -I. $< -o $@
+
+$(BUILD)/asm-offsets.h: vcpu/asm-offsets.c
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS) -MMD -MP -MT $@ -MF $@.d -S $< -o $@.s
+	@sed -n 's/^->\([A-Z0-9_]*\) [$$]\{0,1\}\([0-9]*\).*/#define \1 \2/p' $@.s > $@
+
+$(BUILD)/obj/%.c.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC      $<"
+	@$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/obj/%.S.o: %.S $(BUILD)/asm-offsets.h
+	@mkdir -p $(@D)
+	@echo "  AS      $<"
+	@$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
+
+size: $(BUILD)/umbra.elf
+	@tests/check-size $<
+
+-include $(shell find $(BUILD)/obj $(BUILD)/unit $(BUILD)/guest $(BUILD)/asm-offsets.h.d -name '*.d' -type f 2>/dev/null)
+
+# --- unit tests on the host -----------------------------------------------------------------------------------------------
+
+HOSTFLAGS := -std=gnu17 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer $(WARNINGS) -I. -I$(BUILD)
+
+# Every unit test by name, with the sources that it is linked with; none is found by itself, so none is lost unseen.
+UNIT_TESTS :=
+UNIT_TESTS += format
+unit-format := arch/format.c
+
+UNIT_BINARIES := $(UNIT_TESTS:%=$(BUILD)/unit/test-%)
+
+define unit_rule
+$(BUILD)/unit/test-$(1): tests/unit/test-$(1).c $(unit-$(1))
+	@mkdir -p $$(@D)
+	@echo "  HOSTCC  $$@"
+	@$(HOSTCC) $(HOSTFLAGS) $(unit-flags-$(1)) -MMD -MP -MF $$@.d $$(filter %.c,$$^) -o $$@ -lcmocka $(unit-libs-$(1))
+endef
+$(foreach test,$(UNIT_TESTS),$(eval $(call unit_rule,$(test))))
+
+test-unit: $(UNIT_BINARIES)
+	@tests/summary unit $(BUILD)/results/unit -- $(UNIT_BINARIES)
+
+# --- guests and system tests ----------------------------------------------------------------------------------------------
+
+-include tests/guest/guest.mk
+
+setup:
+	@tests/platform/setup all
+
+test-boot: setup
+	@$(MAKE) --no-print-directory $(BUILD)/umbra.elf $(BUILD)/umbra-test.elf guests
+	@tests/system/test-boot --cpu $(CPU) --results $(BUILD)/results/boot
+
+test-style:
+	@tests/style/check --results $(BUILD)/results/style
+
+test: setup
+	@rm -rf $(BUILD)/results
+	@$(MAKE) --no-print-directory all
+	-@$(MAKE) --no-print-directory test-style
+	-@$(MAKE) --no-print-directory test-unit
+	-@$(MAKE) --no-print-directory test-boot
+	@tests/summary total $(BUILD)/results style unit boot
+
+clean:
+	@echo "  CLEAN   $(BUILD) (the downloaded platform in $(PLATFORM) stays; rm -rf it by hand)"
+	@find $(BUILD) -mindepth 1 -maxdepth 1 ! -name platform -exec rm -rf {} + 2>/dev/null || true
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make            build/umbra.elf
+## make iso        build/umbra.iso: GRUB, Umbra and the Linux guest, for an emulator or a USB stick
+## make run        Umbra in an emulated Ice Lake with a Linux guest, to a shell on this terminal (CPU=amd: an emulated Zen)
+## make test       all that CI runs; its parts: test-style, test-unit (seconds), test-boot (CPU=intel|amd limits it)
+## make bench      instructions and exits per event, on both emulated CPUs
+## make size       text and data against the budget
+## make clean      everything but the downloaded platform

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Umbra's log: each line goes to the outputs that drivers registered and into a ring in memory, which a debugger or a
+ * later crash dump can read when there is no console. It also ends Umbra: fatal().
+ */
+#include "arch/cpu.h"
+#include "arch/print.h"
+#include "arch/string.h"
+
+enum { LOG_RING_BYTES = 16384, LOG_LINE_BYTES = 320 };
+
+static const char log_prefix[] = "umbra: ";
+
+/* Found in a memory dump by its first bytes. */
+static struct {
+    char magic[16];
+    u64 written; /* bytes so far; the ring position is this modulo LOG_RING_BYTES */
+    char text[LOG_RING_BYTES];
+} log_ring = {.magic = "umbra log ring"};
+
+static struct {
+    log_sink_fn write;
+    bool always;
+} sinks[LOG_SINKS];
+
+static enum log_level log_threshold = LOG_INFO;
+static bool log_is_quiet;
+
+void (*fatal_hook)(void);
+
+void log_set_level(enum log_level level)
+{
+    log_threshold = level;
+}
+
+void log_add_sink(log_sink_fn write, bool always)
+{
+    for (unsigned i = 0; i < LOG_SINKS; i++) {
+        if (sinks[i].write == NULL) {
+            sinks[i].write = write;
+            sinks[i].always = always;
+            return;
+        }
+    }
+}
+
+void log_remove_sink(log_sink_fn write)
+{
+    for (unsigned i = 0; i < LOG_SINKS; i++) {
+        if (sinks[i].write == write)
+            sinks[i].write = NULL;
+    }
+}
+
+void log_quiet(bool quiet)
+{
+    log_is_quiet = quiet;
+}
+
+static void log_emit(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        log_ring.text[log_ring.written++ % LOG_RING_BYTES] = text[i];
+    for (unsigned i = 0; i < LOG_SINKS; i++) {
+        if (sinks[i].write != NULL && (sinks[i].always || !log_is_quiet))
+            sinks[i].write(text, length);
+    }
+}
+
+static void log_prefixed(const char *prefix, const char *fmt, va_list args)
+{
+    char line[LOG_LINE_BYTES];
+    size_t length = format(line, sizeof(line) - 1, "%s%s", log_prefix, prefix);
+    length += format_va(&line[length], sizeof(line) - 1 - length, fmt, args);
+    line[length++] = '\n';
+    log_emit(line, length);
+}
+
+void log_line(enum log_level level, const char *fmt, ...)
+{
+    if (level > log_threshold)
+        return;
+    va_list args;
+    va_start(args, fmt);
+    log_prefixed("", fmt, args);
+    va_end(args);
+}
+
+/* Return addresses by the chain of frame pointers, as long as it climbs within this stack. */
+static void log_backtrace(const u64 *frame)
+{
+    enum { DEPTH_MAX = 16, STACK_REACH = 16384 };
+    const u64 *start = frame;
+
+    for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
+        if (frame < start || frame >= start + STACK_REACH / sizeof(u64) || (uintptr_t)frame % 8 != 0)
+            return;
+        if (frame[1] == 0)
+            return;
+        log_error("  called from %016lx", frame[1]);
+        if (frame[0] <= (uintptr_t)frame)
+            return;
+        frame = (const u64 *)frame[0]; // NOLINT(performance-no-int-to-ptr)
+    }
+}
+
+void fatal(const char *fmt, ...)
+{
+    static bool dying;
+    va_list args;
+
+    log_quiet(false);
+    va_start(args, fmt);
+    log_prefixed("fatal: ", fmt, args);
+    va_end(args);
+    /* A second failure, while the first one is reported, must not recurse. */
+    if (!dying) {
+        dying = true;
+        log_backtrace(__builtin_frame_address(0));
+        if (fatal_hook != NULL)
+            fatal_hook();
+    }
+    cpu_stop();
+}
