@@ -42,7 +42,8 @@ static void test_pointer_and_unknown(void **state)
 {
     (void)state;
     char buffer[64];
-    format(buffer, sizeof(buffer), "%p %q %", (void *)0x1234); // NOLINT
+    char fmt[] = "%p %q %"; /* not constant: the compiler would refuse it, the formatter must bear it */
+    format(buffer, sizeof(buffer), fmt, (void *)0x1234);
     assert_string_equal(buffer, "0000000000001234 q ");
 }
 
