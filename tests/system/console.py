@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""The serial line of a test run: records it, shows it, passes the keyboard on, and watches for expected lines.
+
+The emulator's end is a pseudo-terminal in raw mode, so that bytes pass unchanged in both directions and at once.
+"""
+
+import os
+import re
+import select
+import sys
+import termios
+import tty
+
+ESCAPE = 1  # Ctrl-A, then x: leave an interactive run
+
+
+class Expectations:
+    """Looks through the growing serial text for lines expected in order, forbidden ones, and the last one."""
+
+    def __init__(self, expected, forbidden, until):
+        self.expected = [re.compile(pattern, re.MULTILINE) for pattern in expected]
+        self.forbidden = [re.compile(pattern, re.MULTILINE) for pattern in forbidden]
+        self.until = re.compile(until, re.MULTILINE) if until else None
+        self.text = ""
+        self.seen = 0
+        self.position = 0
+        self.line_start = 0
+        self.violation = None
+        self.finished = False
+
+    def feed(self, text):
+        self.text += text
+        while self.seen < len(self.expected):
+            match = self.expected[self.seen].search(self.text, self.position)
+            if not match:
+                break
+            self.position = match.end()
+            self.seen += 1
+        if self.violation is None:
+            for pattern in self.forbidden:
+                match = pattern.search(self.text, self.line_start)
+                if match:
+                    self.violation = match.group(0)
+                    break
+        if self.until and not self.finished:
+            self.finished = self.until.search(self.text, self.line_start) is not None
+        self.line_start = self.text.rfind("\n") + 1
+
+    def missing(self):
+        """The first expected pattern that has not been seen, or None."""
+        return self.expected[self.seen].pattern if self.seen < len(self.expected) else None
+
+
+class Pty:
+    """A pseudo-terminal: we hold the master, an emulator gets the slave by name or by descriptor."""
+
+    def __init__(self):
+        self.master, self.slave = os.openpty()
+        tty.setraw(self.slave)
+        termios.tcsetwinsize(self.slave, (60, 132))
+        os.set_blocking(self.master, False)
+        self.path = os.ttyname(self.slave)
+
+    def read(self):
+        try:
+            return os.read(self.master, 65536)
+        except (BlockingIOError, OSError):
+            return b""
+
+    def write(self, data):
+        while data:
+            select.select([], [self.master], [])
+            data = data[os.write(self.master, data):]
+
+    def close(self):
+        os.close(self.master)
+        os.close(self.slave)
+
+
+class Console:
+    """Serial line and emulator screen of one run."""
+
+    def __init__(self, serial_path, screen_path, show, interactive):
+        self.serial = Pty()
+        self.screen = Pty()
+        self.record = open(serial_path, "wb", buffering=0)
+        self.screen_record = open(screen_path, "wb", buffering=0)
+        self.show = show
+        self.keyboard = sys.stdin.fileno() if interactive else None
+        self.saved = None
+        self.escape = False
+        self.left = False
+
+    def open_keyboard(self):
+        """Gives the guest the keyboard, raw; close() gives it back."""
+        if self.keyboard is not None and os.isatty(self.keyboard):
+            self.saved = termios.tcgetattr(self.keyboard)
+            tty.setraw(self.keyboard)
+
+    def close(self):
+        if self.saved is not None:
+            termios.tcsetattr(self.keyboard, termios.TCSADRAIN, self.saved)
+            self.saved = None
+        self.serial.close()
+        self.screen.close()
+        self.record.close()
+        self.screen_record.close()
+
+    def type(self):
+        data = os.read(self.keyboard, 4096)
+        if not data:
+            self.keyboard = None
+            return
+        out = bytearray()
+        for byte in data:
+            if self.escape:
+                self.escape = False
+                if byte in b"xX":
+                    self.left = True
+                    return
+                out.append(byte)
+            elif byte == ESCAPE and self.saved is not None:
+                self.escape = True
+            else:
+                out.append(byte)
+        self.serial.write(bytes(out))
+
+    def turn(self, seconds):
+        """Waits up to so many seconds for traffic, passes it on, and returns the new serial text."""
+        sources = [self.serial.master, self.screen.master]
+        if self.keyboard is not None:
+            sources.append(self.keyboard)
+        ready = select.select(sources, [], [], seconds)[0]
+        if self.screen.master in ready:
+            self.screen_record.write(self.screen.read())
+        if self.keyboard in ready:
+            self.type()
+        return self.take() if self.serial.master in ready else ""
+
+    def take(self):
+        data = self.serial.read()
+        if not data:
+            return ""
+        self.record.write(data)
+        if self.show:
+            sys.stdout.buffer.write(data if self.saved is not None else data.replace(b"\r", b""))
+            sys.stdout.flush()
+        return data.decode("latin-1").replace("\r", "")
+
+    def drain(self):
+        """What is left on the serial line after the emulator has gone."""
+        rest = ""
+        while select.select([self.serial.master], [], [], 0.05)[0]:
+            text = self.take()
+            if not text:
+                break
+            rest += text
+        return rest

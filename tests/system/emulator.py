@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: MIT
+"""Starts and stops the emulated machines: Bochs for Intel, QEMU for AMD.
+
+Both get the same machine as far as they can, with a fixed clock, so that a run can be repeated exactly. An
+emulator runs in a process group of its own, which is killed whole, whatever ends the run.
+"""
+
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+
+BOCHS_MODEL = "corei7_icelake_u"
+QEMU_MODEL = "max,+svm,+npt,+gmet"
+LINUX_IPS = 200_000_000
+SMALL_GUEST_IPS = 4_000_000
+# 2026-01-01 00:00 UTC: any fixed time makes runs repeatable; a recent one keeps guests from complaining.
+CLOCK_EPOCH = 1767225600
+CLOCK_TEXT = "2026-01-01T00:00:00"
+DEBUG_EXIT_PORT = 0xF4
+
+
+class EmulatorError(Exception):
+    """An emulator is not there or cannot be started; the text says what to do."""
+
+
+def cpu_seconds(pid):
+    """Processor time that a process has used so far, all threads, in seconds; None if it is gone."""
+    try:
+        with open("/proc/%d/stat" % pid, encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Emulator:
+    """A running machine. Subclasses know the emulator; serial output arrives on the terminal given to start()."""
+
+    name = ""
+
+    def __init__(self, options, image, directory):
+        self.options = options
+        self.image = image
+        self.directory = directory
+        self.process = None
+        self.used = 0.0
+
+    def command(self, serial):
+        raise NotImplementedError
+
+    def spawn(self, command, **streams):
+        limit = int(self.options.timeout) + 30 if self.options.timeout else None
+
+        def limit_cpu():
+            # Should this script be killed, a stuck emulator must not burn a processor for ever.
+            if limit is not None:
+                resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
+
+        self.process = subprocess.Popen(command, start_new_session=True, preexec_fn=limit_cpu, **streams)
+
+    def cpu_time(self):
+        """Processor seconds used so far; the last known value once the emulator is gone."""
+        used = cpu_seconds(self.process.pid)
+        if used is not None:
+            self.used = max(self.used, used)
+        return self.used
+
+    def poll(self):
+        """None while the machine runs, True when its emulator has ended."""
+        self.cpu_time()
+        return None if self.process.poll() is None else True
+
+    def stop(self):
+        """Ends the emulator and all its children; gives it a moment to write its logs."""
+        if self.process is None:
+            return
+        self.cpu_time()
+        for number, patience in ((signal.SIGTERM, 2), (signal.SIGKILL, 5)):
+            if self.process.poll() is None:
+                try:
+                    os.killpg(self.process.pid, number)
+                    self.process.wait(patience)
+                except (ProcessLookupError, subprocess.TimeoutExpired):
+                    pass
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+class Bochs(Emulator):
+    """Bochs 3.0 with its log as the source of what happened to the machine."""
+
+    name = "Bochs"
+
+    def __init__(self, options, image, directory):
+        super().__init__(options, image, directory)
+        self.log = os.path.join(directory, "bochs.log")
+        self.log_offset = 0
+        self.resets = 0
+
+    def configuration(self, serial):
+        options = self.options
+        share = os.path.join(options.platform, "bochs", "tree", "usr", "share", "bochs")
+        # An interactive guest's clock should not run ahead while it idles; a test's should.
+        sync = "slowdown" if options.interactive else "none"
+        return "\n".join([
+            "cpu: model=%s, count=1, ips=%d, reset_on_triple_fault=0" % (options.model, options.ips),
+            "memory: guest=%d, host=%d" % (options.memory, min(options.memory, 2048)),
+            "romimage: file=%s/BIOS-bochs-latest, options=fastboot" % share,
+            "vgaromimage: file=%s/VGABIOS-lgpl-latest" % share,
+            "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14",
+            "ata0-master: type=cdrom, path=%s, status=inserted" % self.image,
+            "boot: cdrom",
+            "display_library: term",
+            "com1: enabled=1, mode=term, dev=%s" % serial,
+            "clock: sync=%s, time0=%d" % (sync, CLOCK_EPOCH),
+            "log: %s" % self.log,
+            "panic: action=fatal",
+            "error: action=ignore",
+            "",
+        ])
+
+    def start(self, serial, screen):
+        program = os.path.join(self.options.platform, "bochs", "bochs")
+        if not os.access(program, os.X_OK):
+            raise EmulatorError("Bochs is not there; run 'tests/platform/setup bochs' first.")
+        settings = os.path.join(self.directory, "bochsrc")
+        with open(settings, "w", encoding="utf-8") as file:
+            file.write(self.configuration(serial))
+        self.spawn([program, "-q", "-f", settings], stdin=screen, stdout=screen, stderr=screen,
+                   env=dict(os.environ, TERM="xterm"))
+
+    def new_log_lines(self):
+        try:
+            with open(self.log, "rb") as file:
+                file.seek(self.log_offset)
+                data = file.read()
+        except OSError:
+            return []
+        end = data.rfind(b"\n") + 1
+        self.log_offset += end
+        return data[:end].decode("latin-1").splitlines()
+
+    def poll(self):
+        # Bochs starts the machine anew after a reset and would boot the image for ever.
+        for line in self.new_log_lines():
+            if "bx_pc_system_c::Reset(HARDWARE) called" in line:
+                self.resets += 1
+        return True if self.resets > 1 else super().poll()
+
+    def end(self):
+        """Returns (whether the guest ended the run itself, what happened)."""
+        with open(self.log, encoding="latin-1") as file:
+            text = file.read()
+        if self.resets > 1:
+            return True, "the guest reset the machine"
+        if re.search(r"soft power off|[Ss]hutdown port|shutdown requested", text):
+            return True, "the guest powered off"
+        panics = re.findall(r"^\d+p(\[.*)$", text, re.MULTILINE)
+        return False, "Bochs panicked: " + panics[0] if panics else "Bochs ended (status %s)" % self.process.poll()
+
+    def progress(self):
+        """How far the machine came, from the time stamps of the log."""
+        try:
+            with open(self.log, encoding="latin-1") as file:
+                ticks = re.findall(r"^(\d{11,})", file.read(), re.MULTILINE)
+        except OSError:
+            return ""
+        return "%d ticks" % int(ticks[-1]) if ticks else ""
+
+
+class Qemu(Emulator):
+    """QEMU with TCG; its machine protocol tells how the guest ended."""
+
+    name = "QEMU"
+
+    def __init__(self, options, image, directory):
+        super().__init__(options, image, directory)
+        self.control = None
+        self.received = b""
+        self.log = os.path.join(directory, "qemu.log")
+
+    def arguments(self, control):
+        options = self.options
+        arguments = [
+            "-L", os.path.join(options.platform, "qemu", "firmware"), "-nodefaults", "-no-user-config",
+            "-accel", "tcg", "-machine", "q35", "-cpu", options.model, "-m", str(options.memory),
+            "-display", "none", "-vga", "std", "-global", "apic.vapic=off", "-boot", "d", "-cdrom", self.image, "-no-reboot",
+            "-rtc", "base=%s,clock=%s" % (CLOCK_TEXT, "host" if options.interactive else "vm"),
+            "-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial",
+            "-chardev", "socket,id=control,fd=%d" % control, "-mon", "chardev=control,mode=control",
+            "-device", "isa-debug-exit,iobase=%#x,iosize=4" % DEBUG_EXIT_PORT,
+            "-d", "cpu_reset", "-D", self.log,
+        ]
+        if options.icount:
+            arguments += ["-icount", "shift=0,sleep=off"]
+        return arguments
+
+    def start(self, serial, screen):
+        program = os.path.join(self.options.platform, "qemu", "qemu-system-x86_64")
+        if not os.access(program, os.X_OK):
+            raise EmulatorError("QEMU is not there; run 'tests/platform/setup qemu' first.")
+        self.control, theirs = socket.socketpair()
+        with theirs, open(serial, "r+b", buffering=0) as line:
+            self.spawn([program, *self.arguments(theirs.fileno())], stdin=line, stdout=line, stderr=screen,
+                       pass_fds=[theirs.fileno()])
+        self.control.settimeout(0.2)
+        self.control.sendall(b'{"execute": "qmp_capabilities"}\n')
+
+    def end(self):
+        """Returns (whether the guest ended the run itself, what happened)."""
+        status = self.process.poll()
+        reasons = self.reasons()
+        if self.triple_fault():
+            return False, "a triple fault"
+        if "guest-shutdown" in reasons:
+            if status:
+                return True, "the guest wrote %#x to the debug exit port" % (status >> 1)
+            return True, "the guest powered off"
+        if "guest-reset" in reasons:
+            return True, "the guest reset the machine"
+        return False, "QEMU ended (status %s)%s" % (status, "".join(", " + reason for reason in reasons))
+
+    def triple_fault(self):
+        try:
+            with open(self.log, encoding="latin-1") as file:
+                return "Triple fault" in file.read()
+        except OSError:
+            return False
+
+    def reasons(self):
+        """The reasons of the SHUTDOWN events that QEMU has sent."""
+        try:
+            while True:
+                data = self.control.recv(65536)
+                if not data:
+                    break
+                self.received += data
+        except OSError:
+            pass
+        found = []
+        for line in self.received.splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if event.get("event") == "SHUTDOWN":
+                found.append(event["data"]["reason"])
+        return found
+
+    def progress(self):
+        return ""
+
+
+def make(options, image, directory):
+    return (Bochs if options.cpu == "intel" else Qemu)(options, image, directory)
