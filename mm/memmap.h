@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Physical memory maps: ordered, non-overlapping ranges with their E820 types, built from what the loader says.
- * Pure and without allocation. Two maps exist at run time: what firmware reported, and what the guest is told.
+ * Physical memory maps: ordered, non-overlapping ranges with their E820 types, built from what the loader
+ * says. Pure and without allocation. Two maps exist at run time: what firmware reported, and what the guest
+ * is told.
  */
 #ifndef UMBRA_MM_MEMMAP_H
 #define UMBRA_MM_MEMMAP_H
@@ -34,13 +35,14 @@ struct memmap {
 enum memmap_status {
     MEMMAP_OK,
     MEMMAP_FULL,      /* more than MEMMAP_MAX ranges would result; the map is unchanged */
-    MEMMAP_BAD_RANGE, /* empty, or it wraps around */
+    MEMMAP_BAD_RANGE, /* empty, or its end is no 64-bit number; for searches: no bytes, or no power of two */
     MEMMAP_NOT_FOUND,
 };
 
 /*
- * Adds [start, start + bytes) and keeps the map ordered and disjoint. Where it overlaps what is there, the less
- * usable type wins (RAM gives way to anything; the order is part of the unit tests). Equal neighbours are joined.
+ * Adds [start, start + bytes) and keeps the map ordered and disjoint. Where it overlaps what is there, the
+ * less usable type wins, in the order RAM, ACPI, persistent, NVS, reserved and unknown types, unusable. Equal
+ * neighbours are joined.
  */
 enum memmap_status memmap_add(struct memmap *map, u64 start, u64 bytes, u32 type);
 
@@ -48,14 +50,15 @@ enum memmap_status memmap_add(struct memmap *map, u64 start, u64 bytes, u32 type
 enum memmap_status memmap_set(struct memmap *map, u64 start, u64 end, u32 type);
 
 /*
- * The highest `bytes` of RAM, aligned to `alignment` (a power of two), that end at or below `limit` and overlap none of
- * the `avoid` ranges; its start in *start.
+ * The highest `bytes` of RAM, aligned to `alignment` (a power of two), that end at or below `limit` and
+ * overlap none of the `avoid` ranges; its start in *start.
  */
 enum memmap_status memmap_find_highest(const struct memmap *map, u64 bytes, u64 alignment, u64 limit,
                                        const struct mem_range *avoid, size_t avoid_count, u64 *start);
 /* As above, the lowest that starts at or above `floor`. */
-enum memmap_status memmap_find_lowest(const struct memmap *map, u64 bytes, u64 alignment, u64 floor, u64 limit,
-                                      const struct mem_range *avoid, size_t avoid_count, u64 *start);
+enum memmap_status memmap_find_lowest(const struct memmap *map, u64 bytes, u64 alignment, u64 floor,
+                                      u64 limit, const struct mem_range *avoid, size_t avoid_count,
+                                      u64 *start);
 
 /* True if every byte of [start, start + bytes) has that type; false for empty or wrapping ranges. */
 bool memmap_covers(const struct memmap *map, u64 start, u64 bytes, u32 type);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The guest's MTRRs as it sees them (a software copy) and the memory type that they give to a physical range:
- * on Intel that type goes into the EPT, because MTRRs do not apply to accesses through EPT (SDM vol. 3C 29.3.7). Pure.
+ * on Intel that type goes into the EPT, because MTRRs do not apply to accesses through EPT (SDM vol.
+ * 3C 29.3.7). Pure.
  */
 #ifndef UMBRA_MM_MTRR_H
 #define UMBRA_MM_MTRR_H
@@ -20,26 +21,28 @@ enum memory_type {
 enum { MTRR_FIXED_COUNT = 11, MTRR_VARIABLE_MAX = 32 };
 
 struct mtrr_state {
-    u64 cap;      /* IA32_MTRRCAP */
-    u64 def_type; /* IA32_MTRR_DEF_TYPE */
-    u64 fixed[MTRR_FIXED_COUNT];
+    u64 cap;                     /* IA32_MTRRCAP */
+    u64 def_type;                /* IA32_MTRR_DEF_TYPE */
+    u64 fixed[MTRR_FIXED_COUNT]; /* MSRs 250H, 258H, 259H, 268H..26FH; used if IA32_MTRRCAP.FIX is set */
     struct {
         u64 base, mask;
     } variable[MTRR_VARIABLE_MAX];
-    unsigned variable_count;
-    unsigned maxphyaddr;
+    unsigned variable_count; /* IA32_MTRRCAP.VCNT, at most MTRR_VARIABLE_MAX */
+    unsigned maxphyaddr;     /* bits */
 };
 
 /* Is `msr` an MTRR that this state holds (IA32_MTRRCAP included)? */
 bool mtrr_owns(const struct mtrr_state *state, u32 msr);
-/* The value of an owned MSR. */
+/* The value of an owned MSR; 0 for any other. */
 u64 mtrr_read(const struct mtrr_state *state, u32 msr);
-/* Writes an owned MSR; false where the CPU raises #GP (reserved bits, undefined types, the read-only IA32_MTRRCAP). */
+/* Writes an owned MSR; false where the CPU raises #GP (reserved bits, undefined types, the read-only
+ * IA32_MTRRCAP). */
 bool mtrr_write(struct mtrr_state *state, u32 msr, u64 value);
 
 /*
- * The type at `start` and, in *uniform_end, how far (at most to `end`) it is surely the same. SDM vol. 3A 12.11.4.1:
- * UC wins; WT wins over WB; other mixes are undefined and taken as UC.
+ * The type at `start` and, in *uniform_end, how far (at most to `end`) it is surely the same. SDM vol.
+ * 3A 12.11.4.1: UC wins; WT wins over WB; other mixes are undefined and taken as UC. start < end; both are
+ * physical addresses.
  */
 enum memory_type mtrr_type(const struct mtrr_state *state, u64 start, u64 end, u64 *uniform_end);
 

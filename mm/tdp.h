@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Umbra's own second-level ("two-dimensional paging") tables, EPT or NPT: an identity map of what the guest owns, with
- * execute permission for supervisor and user kept apart where the CPU has MBEC or GMET. Pure: tables are reached through
- * mm/phys.h, frames come from mm/frame.h, and flushing is asked for, never done, here.
- * Locking: the caller's; one CPU changes tables.
+ * Umbra's own second-level ("two-dimensional paging") tables, EPT or NPT: an identity map of what the guest
+ * owns, with execute permission for supervisor and user kept apart where the CPU has MBEC or GMET. Pure:
+ * tables are reached through mm/phys.h, frames come from mm/frame.h, and flushing is asked for, never done,
+ * here. Locking: the caller's; one CPU changes tables.
  */
 #ifndef UMBRA_MM_TDP_H
 #define UMBRA_MM_TDP_H
@@ -28,12 +28,17 @@ struct tdp_config {
     bool execute_only;       /* EPT: R=0 with XS or XU is legal */
     bool accessed_dirty;     /* EPT A/D flags are enabled in the EPTP; NPT always has them */
     bool page_1g;
-    unsigned maxphyaddr;     /* bits, as the CPU reports; 4 levels translate at most 48 */
+    unsigned maxphyaddr; /* bits, as the CPU reports; 4 levels translate at most 48 */
 };
 
 struct tdp {
     struct tdp_config config;
     hpa_t root; /* the PML4 table; EPTP and nCR3 are composed from it by the vendor */
+    /*
+     * A present entry has changed: some TLB may hold what is now wrong. The vendor flushes every CPU's
+     * translations of this tdp before it enters a guest again, and then calls tdp_flushed(). What only was
+     * not present before needs no flush.
+     */
     bool flush_pending;
     /* Frames of tables that were unlinked; freed by tdp_flushed(). A list through the frames' first word. */
     u64 retired;
@@ -41,36 +46,51 @@ struct tdp {
 
 enum tdp_status {
     TDP_OK,
-    TDP_NO_MEMORY,         /* the frame pool is empty; nothing that was permitted before became more permissive */
-    TDP_BAD_RANGE,         /* unaligned, empty, beyond MAXPHYADDR or 48 bits */
-    TDP_UNREPRESENTABLE,   /* this format cannot say that access (e.g. write without read; supervisor-only fetch in NPT) */
-    TDP_NOT_MAPPED,        /* tdp_protect met a hole */
+    TDP_NO_MEMORY, /* the frame pool is empty; all is as it was (tdp_retype: some types may be changed) */
+    TDP_BAD_RANGE, /* unaligned, empty, beyond MAXPHYADDR or 48 bits */
+    TDP_UNREPRESENTABLE, /* this format cannot say that access or type; see tdp_map */
+    TDP_NOT_MAPPED,      /* tdp_protect met a hole; all is as it was */
 };
 
+/*
+ * An empty map. TDP_NO_MEMORY if there is no frame for the root. After any TDP_NO_MEMORY with flush_pending
+ * set, a flush and tdp_flushed() may give back enough frames to try again.
+ */
 enum tdp_status tdp_init(struct tdp *tdp, const struct tdp_config *config);
 
 /*
  * Maps guest-physical [start, end) to the same host-physical addresses, or to `target` onwards if given by
- * tdp_map_to, in the largest pages that alignment and config allow. Replaces what was there.
- * `type` is the memory type for EPT leaves; NPT leaves are always PAT entry 0 (write-back), MTRRs apply to them.
+ * tdp_map_to, in the largest pages that alignment and config allow. Replaces what was there. Access 0 unmaps.
+ * `type` is the memory type for EPT leaves; NPT leaves are always PAT entry 0 (write-back), MTRRs apply to
+ * them. TDP_UNREPRESENTABLE: write or (without `execute_only`, and always in NPT) fetch, but no read; without
+ * `mode_based_execute`, a fetch by one of supervisor and user; in NPT, a fetch by the supervisor alone; in
+ * EPT, a type that is none.
  */
 enum tdp_status tdp_map(struct tdp *tdp, u64 start, u64 end, unsigned access, enum memory_type type);
-enum tdp_status tdp_map_to(struct tdp *tdp, u64 start, u64 end, u64 target, unsigned access, enum memory_type type);
+enum tdp_status tdp_map_to(struct tdp *tdp, u64 start, u64 end, u64 target, unsigned access,
+                           enum memory_type type);
 enum tdp_status tdp_unmap(struct tdp *tdp, u64 start, u64 end);
 
-/* Changes the access of mapped [start, end) at 4-KByte granularity, splitting and (where all entries agree again) merging. */
+/*
+ * Changes the access of mapped [start, end) at 4-KByte granularity, splitting and (where all entries agree
+ * again) merging; target, type, accessed and dirty flags are kept. Access 0 unmaps: only tdp_map brings such
+ * pages back.
+ */
 enum tdp_status tdp_protect(struct tdp *tdp, u64 start, u64 end, unsigned access);
 
-/* Gives all mapped memory in [start, end) the type that the MTRRs say; access is kept. EPT only; NPT: nothing to do. */
+/*
+ * Gives all mapped memory in [start, end) the type that the MTRRs give to its guest-physical address; access
+ * is kept and holes stay. EPT only; NPT: nothing to do. Each uniform piece changes as a whole or not at all.
+ */
 enum tdp_status tdp_retype(struct tdp *tdp, u64 start, u64 end, const struct mtrr_state *mtrr);
 
 struct tdp_leaf {
     bool present;
-    u64 target;   /* host-physical address that `gpa` translates to */
-    u64 size;     /* of the page, or of the hole, in bytes: 4 KByte, 2 MByte, 1 GByte, 512 GByte */
+    u64 target; /* host-physical address that `gpa` translates to */
+    u64 size;   /* of the page, or of the hole, in bytes: 4 KByte, 2 MByte, 1 GByte, 512 GByte */
     unsigned access;
     enum memory_type type;
-    u64 entry;    /* as it stands in the table */
+    u64 entry;      /* as it stands in the table */
     unsigned level; /* 1 = 4 KByte */
 };
 struct tdp_leaf tdp_lookup(const struct tdp *tdp, gpa_t gpa);

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Encoding and decoding of EPT entries (SDM vol. 3C 29.3.2) and NPT entries (APM vol. 2 5.3 and 15.25), with
+ * MBEC and GMET on or off. It decides nothing about what is mapped where.
+ */
+#include "mm/tdp-format.h"
+
+#define ENTRY_ADDRESS BITS(51, 12)
+#define ENTRY_PS      BIT(7) /* the same bit in both formats: this entry of level 2 or 3 maps a page */
+
+/* EPT entries, SDM vol. 3C tables 29-1 to 29-7. */
+#define EPT_READ             BIT(0)
+#define EPT_WRITE            BIT(1)
+#define EPT_EXECUTE          BIT(2) /* with MBEC: by supervisor-mode linear addresses only (XS) */
+#define EPT_TYPE_SHIFT       3u     /* memory type in bits 5:3 of a leaf */
+#define EPT_ACCESSED         BIT(8)
+#define EPT_DIRTY            BIT(9)
+#define EPT_EXECUTE_FOR_USER BIT(10) /* XU; ignored without MBEC */
+
+/* NPT entries are long-mode page-table entries, APM vol. 2 5.4.1; U and NX under GMET: 15.25. */
+#define NPT_PRESENT    BIT(0)
+#define NPT_WRITE      BIT(1)
+#define NPT_USER       BIT(2)
+#define NPT_ACCESSED   BIT(5)
+#define NPT_DIRTY      BIT(6)
+#define NPT_NO_EXECUTE BIT(63)
+
+static bool ept_representable(const struct tdp_config *config, unsigned access, enum memory_type type)
+{
+    unsigned execute = access & (TDP_XS | TDP_XU);
+
+    if (type != MT_UC && type != MT_WC && type != MT_WT && type != MT_WP && type != MT_WB)
+        return false;
+    if (!config->mode_based_execute && execute != 0 && execute != (TDP_XS | TDP_XU))
+        return false;
+    /* Without R, W is always a misconfiguration and execute is one without execute-only support: 29.3.3.1. */
+    if ((access & TDP_R) == 0)
+        return (access & TDP_W) == 0 && config->execute_only;
+    return true;
+}
+
+static bool npt_representable(const struct tdp_config *config, unsigned access)
+{
+    unsigned execute = access & (TDP_XS | TDP_XU);
+
+    if ((access & TDP_R) == 0)
+        return false;
+    /* GMET can take fetches away from the supervisor alone, never from the user alone. */
+    return execute == 0 || execute == (TDP_XS | TDP_XU) || (execute == TDP_XU && config->mode_based_execute);
+}
+
+bool tdp_representable(const struct tdp_config *config, unsigned access, enum memory_type type)
+{
+    if (access == 0)
+        return true;
+    if ((access & ~(unsigned)TDP_RWX) != 0)
+        return false;
+    return config->format == TDP_EPT ? ept_representable(config, access, type)
+                                     : npt_representable(config, access);
+}
+
+bool tdp_leaf_level(const struct tdp_config *config, unsigned level)
+{
+    return level <= 2 || (level == 3 && config->page_1g);
+}
+
+/* A and D stay clear: Umbra needs neither of its own map, and a dirty bit must tell a guest's write. */
+static u64 ept_leaf_entry(const struct tdp_config *config, u64 target, unsigned access, enum memory_type type)
+{
+    u64 entry = target | (u64)type << EPT_TYPE_SHIFT;
+
+    entry |= (access & TDP_R) != 0 ? EPT_READ : 0;
+    entry |= (access & TDP_W) != 0 ? EPT_WRITE : 0;
+    entry |= (access & TDP_XS) != 0 ? EPT_EXECUTE : 0;
+    entry |= config->mode_based_execute && (access & TDP_XU) != 0 ? EPT_EXECUTE_FOR_USER : 0;
+    return entry;
+}
+
+/*
+ * A and D are set in advance so that the CPU need not write them. Without GMET every nested access is a user
+ * access, so U is always set; with GMET a set U forbids the supervisor to fetch (and U says nothing about
+ * data).
+ */
+static u64 npt_leaf_entry(const struct tdp_config *config, u64 target, unsigned access)
+{
+    u64 entry = target | NPT_PRESENT | NPT_ACCESSED | NPT_DIRTY;
+    bool user = !config->mode_based_execute || (access & (TDP_XS | TDP_XU)) == TDP_XU;
+
+    entry |= (access & TDP_W) != 0 ? NPT_WRITE : 0;
+    entry |= user ? NPT_USER : 0;
+    entry |= (access & TDP_XU) != 0 ? 0 : NPT_NO_EXECUTE;
+    return entry;
+}
+
+u64 tdp_leaf_entry(const struct tdp_config *config, unsigned level, u64 target, unsigned access,
+                   enum memory_type type)
+{
+    if (access == 0)
+        return 0;
+    u64 entry = config->format == TDP_EPT ? ept_leaf_entry(config, target, access, type)
+                                          : npt_leaf_entry(config, target, access);
+    return level > 1 ? entry | ENTRY_PS : entry;
+}
+
+u64 tdp_table_entry(const struct tdp_config *config, hpa_t table)
+{
+    if (config->format == TDP_NPT)
+        return table.raw | NPT_PRESENT | NPT_WRITE | NPT_USER | NPT_ACCESSED;
+    return table.raw | EPT_READ | EPT_WRITE | EPT_EXECUTE |
+           (config->mode_based_execute ? EPT_EXECUTE_FOR_USER : 0);
+}
+
+bool tdp_entry_present(const struct tdp_config *config, u64 entry)
+{
+    if (config->format == TDP_NPT)
+        return (entry & NPT_PRESENT) != 0;
+    u64 permissions =
+        EPT_READ | EPT_WRITE | EPT_EXECUTE | (config->mode_based_execute ? EPT_EXECUTE_FOR_USER : 0);
+    return (entry & permissions) != 0;
+}
+
+bool tdp_entry_is_table(const struct tdp_config *config, unsigned level, u64 entry)
+{
+    return level > 1 && (entry & ENTRY_PS) == 0 && tdp_entry_present(config, entry);
+}
+
+u64 tdp_entry_address(u64 entry)
+{
+    return entry & ENTRY_ADDRESS;
+}
+
+unsigned tdp_entry_access(const struct tdp_config *config, u64 entry)
+{
+    unsigned access = 0;
+
+    if (config->format == TDP_NPT) {
+        bool user_only = config->mode_based_execute && (entry & NPT_USER) != 0;
+        access |= TDP_R | ((entry & NPT_WRITE) != 0 ? TDP_W : 0);
+        if ((entry & NPT_NO_EXECUTE) == 0)
+            access |= user_only ? TDP_XU : TDP_XS | TDP_XU;
+        return access;
+    }
+    u64 user_execute = config->mode_based_execute ? EPT_EXECUTE_FOR_USER : EPT_EXECUTE;
+    access |= (entry & EPT_READ) != 0 ? TDP_R : 0;
+    access |= (entry & EPT_WRITE) != 0 ? TDP_W : 0;
+    access |= (entry & EPT_EXECUTE) != 0 ? TDP_XS : 0;
+    access |= (entry & user_execute) != 0 ? TDP_XU : 0;
+    return access;
+}
+
+enum memory_type tdp_entry_type(const struct tdp_config *config, u64 entry)
+{
+    return config->format == TDP_NPT ? MT_WB : (enum memory_type)(entry >> EPT_TYPE_SHIFT & 7);
+}
+
+u64 tdp_accessed_dirty(const struct tdp_config *config)
+{
+    return config->format == TDP_NPT ? NPT_ACCESSED | NPT_DIRTY : EPT_ACCESSED | EPT_DIRTY;
+}
