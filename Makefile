@@ -67,6 +67,8 @@ HOSTFLAGS := -std=gnu17 -O1 -g -fsanitize=address,undefined -fno-sanitize-recove
 UNIT_TESTS :=
 UNIT_TESTS += format
 unit-format := arch/format.c
+UNIT_TESTS += acpi
+unit-acpi := drivers/acpi.c
 
 UNIT_BINARIES := $(UNIT_TESTS:%=$(BUILD)/unit/test-%)
 
