@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How Umbra reaches physical memory: through one linear window over all of it. The pure parts of mm/ use nothing
- * else, so a host test gives them an arena by setting the window's base. Nothing here checks an address: what a
- * guest names goes through mm/guest-mem.h.
+ * How Umbra reaches physical memory: through one linear window over all of it. The pure parts of mm/ use
+ * nothing else, so a host test gives them an arena by setting the window's base. Nothing here checks an
+ * address: what a guest names goes through mm/guest-mem.h.
  */
 #ifndef UMBRA_MM_PHYS_H
 #define UMBRA_MM_PHYS_H
