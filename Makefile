@@ -55,7 +55,7 @@ $(BUILD)/obj/%.S.o: %.S $(BUILD)/asm-offsets.h
 	@$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
 
 size: $(BUILD)/umbra.elf
-	@tests/check-size $<
+	@tests/style/check size
 
 -include $(shell find $(BUILD)/obj $(BUILD)/unit $(BUILD)/guest $(BUILD)/asm-offsets.h.d -name '*.d' -type f 2>/dev/null)
 

@@ -51,16 +51,16 @@ static inline u64 read_tsc(void)
     return (u64)hi << 32 | lo;
 }
 
-#define UMBRA_CR_ACCESS(n)                                                                                             \
-    static inline u64 read_cr##n(void)                                                                                 \
-    {                                                                                                                  \
-        u64 value;                                                                                                     \
-        __asm__ volatile("mov %%cr" #n ", %0" : "=r"(value));                                                          \
-        return value;                                                                                                  \
-    }                                                                                                                  \
-    static inline void write_cr##n(u64 value)                                                                          \
-    {                                                                                                                  \
-        __asm__ volatile("mov %0, %%cr" #n : : "r"(value) : "memory");                                                 \
+#define UMBRA_CR_ACCESS(n)                                                                                   \
+    static inline u64 read_cr##n(void)                                                                       \
+    {                                                                                                        \
+        u64 value;                                                                                           \
+        __asm__ volatile("mov %%cr" #n ", %0" : "=r"(value));                                                \
+        return value;                                                                                        \
+    }                                                                                                        \
+    static inline void write_cr##n(u64 value)                                                                \
+    {                                                                                                        \
+        __asm__ volatile("mov %0, %%cr" #n : : "r"(value) : "memory");                                       \
     }
 UMBRA_CR_ACCESS(0)
 UMBRA_CR_ACCESS(2)
@@ -68,16 +68,16 @@ UMBRA_CR_ACCESS(3)
 UMBRA_CR_ACCESS(4)
 #undef UMBRA_CR_ACCESS
 
-#define UMBRA_DR_ACCESS(n)                                                                                             \
-    static inline u64 read_dr##n(void)                                                                                 \
-    {                                                                                                                  \
-        u64 value;                                                                                                     \
-        __asm__ volatile("mov %%dr" #n ", %0" : "=r"(value));                                                          \
-        return value;                                                                                                  \
-    }                                                                                                                  \
-    static inline void write_dr##n(u64 value)                                                                          \
-    {                                                                                                                  \
-        __asm__ volatile("mov %0, %%dr" #n : : "r"(value));                                                            \
+#define UMBRA_DR_ACCESS(n)                                                                                   \
+    static inline u64 read_dr##n(void)                                                                       \
+    {                                                                                                        \
+        u64 value;                                                                                           \
+        __asm__ volatile("mov %%dr" #n ", %0" : "=r"(value));                                                \
+        return value;                                                                                        \
+    }                                                                                                        \
+    static inline void write_dr##n(u64 value)                                                                \
+    {                                                                                                        \
+        __asm__ volatile("mov %0, %%dr" #n : : "r"(value));                                                  \
     }
 UMBRA_DR_ACCESS(6)
 UMBRA_DR_ACCESS(7)

@@ -36,8 +36,9 @@ struct fixup {
 extern const struct fixup fixups_start[], fixups_end[];
 
 static const char *const exception_names[EXCEPTION_VECTORS] = {
-    "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "9",  "#TS", "#NP", "#SS", "#GP", "#PF", "15",
-    "#MF", "#AC", "#MC", "#XM", "#VE", "#CP", "22",  "23",  "24",  "25", "26",  "27",  "28",  "#VC", "#SX", "31",
+    "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "9",   "#TS",
+    "#NP", "#SS", "#GP", "#PF", "15",  "#MF", "#AC", "#MC", "#XM", "#VE", "#CP",
+    "22",  "23",  "24",  "25",  "26",  "27",  "28",  "#VC", "#SX", "31",
 };
 
 u64 idt_base(void)
@@ -96,7 +97,8 @@ static void load_segments(const struct percpu *cpu)
                      "ltr %w5\n\t"
                      "lidt %1"
                      :
-                     : "m"(gdt), "m"(interrupts), "r"(SELECTOR_DATA), "r"(0), "i"(SELECTOR_CODE), "r"(SELECTOR_TSS)
+                     : "m"(gdt), "m"(interrupts), "r"(SELECTOR_DATA), "r"(0), "i"(SELECTOR_CODE),
+                       "r"(SELECTOR_TSS)
                      : "rax", "memory");
 }
 
@@ -122,9 +124,10 @@ void cpu_tables_load(struct percpu *cpu, u64 stack_slot)
 
 static bool fix_up(struct exception_frame *frame)
 {
-    for (const struct fixup *fixup = fixups_start; fixup < fixups_end; fixup++) {
-        if (fixup->from == frame->rip) {
-            frame->rip = fixup->to;
+    size_t count = ((uintptr_t)fixups_end - (uintptr_t)fixups_start) / sizeof(fixups_start[0]);
+    for (size_t i = 0; i < count; i++) {
+        if (fixups_start[i].from == frame->rip) {
+            frame->rip = fixups_start[i].to;
             return true;
         }
     }
@@ -137,14 +140,14 @@ static _Noreturn void exception_report(const struct exception_frame *frame)
                                              "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
 
     log_quiet(false);
-    log_error("exception %s in Umbra, error code %lx, at %016lx", exception_names[frame->vector % EXCEPTION_VECTORS],
-              frame->error_code, frame->rip);
+    log_error("exception %s in Umbra, error code %lx, at %016lx",
+              exception_names[frame->vector % EXCEPTION_VECTORS], frame->error_code, frame->rip);
     log_error("  cs %04lx rflags %08lx ss:rsp %04lx:%016lx", frame->cs, frame->rflags, frame->ss, frame->rsp);
     log_error("  cr0 %lx cr2 %lx cr3 %lx cr4 %lx", read_cr0(), read_cr2(), read_cr3(), read_cr4());
     for (unsigned i = 0; i < GPR_COUNT; i += 4) {
         const u64 *r = &frame->gpr[i];
-        log_error("  %s %016lx  %s %016lx  %s %016lx  %s %016lx", names[i], r[0], names[i + 1], r[1], names[i + 2],
-                  r[2], names[i + 3], r[3]);
+        log_error("  %s %016lx  %s %016lx  %s %016lx  %s %016lx", names[i], r[0], names[i + 1], r[1],
+                  names[i + 2], r[2], names[i + 3], r[3]);
     }
     fatal("an exception in Umbra itself: %s at %016lx; please report it with the lines above",
           exception_names[frame->vector % EXCEPTION_VECTORS], frame->rip);

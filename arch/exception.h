@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Exceptions and NMIs that hit Umbra itself. An exception is fatal and fully reported unless the instruction has an entry in
- * the fix-up table; an NMI is handed to the vendor's hook; interrupts never come, since Umbra never sets RFLAGS.IF.
+ * Exceptions and NMIs that hit Umbra itself. An exception is fatal and fully reported unless the instruction
+ * has an entry in the fix-up table; an NMI is handed to the vendor's hook; interrupts never come, since Umbra
+ * never sets RFLAGS.IF.
  */
 #ifndef UMBRA_ARCH_EXCEPTION_H
 #define UMBRA_ARCH_EXCEPTION_H
@@ -23,7 +24,8 @@ void exception_handler(struct exception_frame *frame);
 /* Fills the IDT; once, before cpu_tables_load(). */
 void idt_init(void);
 
-/* Loads GDT, TSS, IDT and the GS base of this CPU. `stack_slot` is the address of its slot at LAYOUT_STACKS. */
+/* Loads GDT, TSS, IDT and the GS base of this CPU. `stack_slot` is the address of its slot at LAYOUT_STACKS.
+ */
 void cpu_tables_load(struct percpu *cpu, u64 stack_slot);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A small printf: the conversions that Umbra's messages use, into a bounded buffer. Pure, used on the host as well. */
+/* A small printf: the conversions that Umbra's messages use, into a bounded buffer. Pure, used on the host as
+ * well. */
 #include "arch/print.h"
 #include "arch/string.h"
 
@@ -20,7 +21,8 @@ static void put(struct output *out, char c)
         out->buffer[out->length++] = c;
 }
 
-static void put_field(struct output *out, const struct conversion *conversion, const char *text, size_t length)
+static void put_field(struct output *out, const struct conversion *conversion, const char *text,
+                      size_t length)
 {
     size_t padding = conversion->width > length ? conversion->width - length : 0;
     bool zero = conversion->zero && !conversion->left;
@@ -37,7 +39,8 @@ static void put_field(struct output *out, const struct conversion *conversion, c
         put(out, ' ');
 }
 
-static void put_number(struct output *out, const struct conversion *conversion, u64 value, unsigned base, bool negative)
+static void put_number(struct output *out, const struct conversion *conversion, u64 value, unsigned base,
+                       bool negative)
 {
     char digits[24];
     size_t start = sizeof(digits);

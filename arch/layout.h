@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Umbra's virtual address space. The same numbers serve C, assembly and the linker script, so this file holds only
- * preprocessor constants.
+ * Umbra's virtual address space. The same numbers serve C, assembly and the linker script, so this file holds
+ * only preprocessor constants.
  *
  *   ffff8000_00000000  direct map: host-physical memory, but for Umbra's image; writable, never executable
  *   ffffffff_80000000  the image: text r-x, rodata r--, data and bss rw-

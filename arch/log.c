@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Umbra's log: each line goes to the outputs that drivers registered and into a ring in memory, which a debugger or a
- * later crash dump can read when there is no console. It also ends Umbra: fatal().
+ * Umbra's log: each line goes to the outputs that drivers registered and into a ring in memory, which a
+ * debugger or a later crash dump can read when there is no console. It also ends Umbra: fatal().
  */
 #include "arch/cpu.h"
 #include "arch/print.h"

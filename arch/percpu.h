@@ -35,7 +35,8 @@ struct percpu {
     u64 stack_top; /* 16-byte aligned; the stack on which exits are handled */
     u64 gdt[GDT_SLOTS];
     struct tss tss;
-    /* Called by the NMI handler, which runs on its own stack at any instruction of Umbra; NULL before the vendor sets it. */
+    /* Called by the NMI handler, which runs on its own stack at any instruction of Umbra; NULL before the
+     * vendor sets it. */
     void (*nmi_hook)(struct vcpu *vcpu);
 };
 

@@ -19,7 +19,8 @@ enum log_level {
 
 /*
  * Writes at most `size` bytes with the terminating zero; returns the length without it that was written.
- * Conversions: %s %c %d %u %x %p %% with 0, -, width, and the lengths l, ll, z. Anything else is printed as is.
+ * Conversions: %s %c %d %u %x %p %% with 0, -, width, and the lengths l, ll, z. Anything else is printed as
+ * is.
  */
 size_t format(char *buffer, size_t size, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 size_t format_va(char *buffer, size_t size, const char *fmt, va_list args);
@@ -31,8 +32,8 @@ void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(
 void log_set_level(enum log_level level);
 
 /*
- * Adds an output, which gets whole lines, "\n" at the end. At most LOG_SINKS of them; a further one is ignored. An output
- * that is not `always` gets nothing while log_quiet() holds: the guest's own screen.
+ * Adds an output, which gets whole lines, "\n" at the end. At most LOG_SINKS of them; a further one is
+ * ignored. An output that is not `always` gets nothing while log_quiet() holds: the guest's own screen.
  */
 enum { LOG_SINKS = 4 };
 typedef void (*log_sink_fn)(const char *text, size_t length);
@@ -43,7 +44,8 @@ void log_quiet(bool quiet);
 /* Called once by fatal() after its sentence, to print what the upper rooms know; it must bear any state. */
 extern void (*fatal_hook)(void);
 
-/* Prints `umbra: fatal: ` and the sentence, then the state that every fatal report shows, and stops this CPU. */
+/* Prints `umbra: fatal: ` and the sentence, then the state that every fatal report shows, and stops this CPU.
+ */
 _Noreturn void fatal(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 #define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)
@@ -52,10 +54,10 @@ _Noreturn void fatal(const char *fmt, ...) __attribute__((format(printf, 1, 2)))
 #define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
 
 /* A condition that cannot be false; `reason` says why in words. */
-#define ASSERT(condition, reason)                                                                                      \
-    do {                                                                                                               \
-        if (!(condition))                                                                                              \
-            fatal("assertion failed at %s:%d: %s", __FILE__, __LINE__, reason);                                        \
+#define ASSERT(condition, reason)                                                                            \
+    do {                                                                                                     \
+        if (!(condition))                                                                                    \
+            fatal("assertion failed at %s:%d: %s", __FILE__, __LINE__, reason);                              \
     } while (0)
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memory and string functions. Copies and fills use the string instructions, eight bytes a step: they are short, need no
- * vector register, and count few instructions.
+ * Memory and string functions. Copies and fills use the string instructions, eight bytes a step: they are
+ * short, need no vector register, and count few instructions.
  */
 #include "arch/string.h"
 

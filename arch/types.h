@@ -47,17 +47,17 @@ static inline gva_t gva(u64 raw)
     return (gva_t){raw};
 }
 
-#define KIB(n) ((u64)(n) << 10)
-#define MIB(n) ((u64)(n) << 20)
-#define GIB(n) ((u64)(n) << 30)
+#define KIB(n)     ((u64)(n) << 10)
+#define MIB(n)     ((u64)(n) << 20)
+#define GIB(n)     ((u64)(n) << 30)
 
 #define PAGE_SHIFT 12u
 #define PAGE_SIZE  KIB(4)
 #define PAGE_MASK  (PAGE_SIZE - 1)
 
-#define BIT(n) (1ull << (n))
+#define BIT(n)     (1ull << (n))
 /* Bits hi..lo set, hi and lo included: the notation of the manuals. */
-#define BITS(hi, lo) ((~0ull >> (63 - (hi))) & (~0ull << (lo)))
+#define BITS(hi, lo)  ((~0ull >> (63 - (hi))) & (~0ull << (lo)))
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the boot loader told Umbra, copied out of the loader's memory and independent of the protocol (multiboot2 or
- * multiboot1): nothing here points to memory that Umbra may overwrite while it loads the guest, except the modules.
+ * What the boot loader told Umbra, copied out of the loader's memory and independent of the protocol
+ * (multiboot2 or multiboot1): nothing here points to memory that Umbra may overwrite while it loads the
+ * guest, except the modules.
  */
 #ifndef UMBRA_BOOT_INFO_H
 #define UMBRA_BOOT_INFO_H

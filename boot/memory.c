@@ -14,7 +14,7 @@ enum { POOL_DIVISOR = 100 };
 #define POOL_MAX MIB(64)
 
 /* Umbra's region starts and ends on this, so that the guest keeps 2-MByte pages on either side. */
-#define REGION_ALIGNMENT MIB(2)
+#define REGION_ALIGNMENT        MIB(2)
 
 #define CPUID_EXTENDED_FEATURES 0x80000001u
 #define CPUID_EDX_PAGE1GB       BIT(26)
@@ -27,7 +27,7 @@ static struct own_tables own_tables;
 
 static u64 image_bytes(void)
 {
-    return (u64)(image_end - image_start);
+    return (uintptr_t)image_end - (uintptr_t)image_start;
 }
 
 static enum memmap_status choose_region(const struct boot_info *info)
@@ -50,7 +50,8 @@ static enum memmap_status choose_region(const struct boot_info *info)
     return status;
 }
 
-/* Memory that Umbra may have to read or write for the guest: RAM and what ACPI left in it; never device memory. */
+/* Memory that Umbra may have to read or write for the guest: RAM and what ACPI left in it; never device
+ * memory. */
 static bool is_memory(u32 type)
 {
     return type == MEM_RAM || type == MEM_ACPI || type == MEM_NVS;
@@ -95,7 +96,7 @@ static bool map_image(u64 physical)
     for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
         u64 virtual = (u64)(uintptr_t)parts[i].start;
         if (!own_tables_map(&own_tables, virtual, physical + (virtual - LAYOUT_IMAGE),
-                            (u64)(parts[i].end - parts[i].start), parts[i].flags))
+                            (uintptr_t)parts[i].end - virtual, parts[i].flags))
             return false;
     }
     return true;
@@ -104,7 +105,8 @@ static bool map_image(u64 physical)
 const char *boot_memory_init(const struct boot_info *info)
 {
     if (choose_region(info) != MEMMAP_OK)
-        return "there is no room for Umbra in RAM below 4 GByte: give the machine more memory or load smaller modules";
+        return "there is no room for Umbra in RAM below 4 GByte: give the machine more memory or load "
+               "smaller modules";
 
     guest_memmap = info->memory;
     if (memmap_set(&guest_memmap, umbra_region.start, umbra_region.end, MEM_RESERVED) != MEMMAP_OK)
@@ -114,7 +116,8 @@ const char *boot_memory_init(const struct boot_info *info)
     bool page_1g = (cpuid(CPUID_EXTENDED_FEATURES, 0).edx & CPUID_EDX_PAGE1GB) != 0;
     frame_pool_init(hpa(pool_start), hpa(umbra_region.end));
     if (!own_tables_init(&own_tables, page_1g) || !map_memory(pool_start) || !map_image(umbra_region.start))
-        return "Umbra's memory pool is too small for its own page tables: give the machine less or more memory and report it";
+        return "Umbra's memory pool is too small for its own page tables: give the machine less or more "
+               "memory and report it";
 
     boot_relocate(phys_to_virt(hpa(umbra_region.start)), image_bytes(), own_tables.root.raw);
     return NULL;
@@ -133,8 +136,8 @@ bool boot_memory_map_stacks(unsigned cpu, u64 *slot)
     for (size_t i = 0; i < ARRAY_SIZE(stacks); i++) {
         for (u64 offset = 0; offset < stacks[i].size; offset += PAGE_SIZE) {
             hpa_t frame;
-            if (!frame_alloc(&frame) || !own_tables_map(&own_tables, *slot + stacks[i].offset + offset, frame.raw,
-                                                        PAGE_SIZE, OWN_READ | OWN_WRITE))
+            if (!frame_alloc(&frame) || !own_tables_map(&own_tables, *slot + stacks[i].offset + offset,
+                                                        frame.raw, PAGE_SIZE, OWN_READ | OWN_WRITE))
                 return false;
         }
     }

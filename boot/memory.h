@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where Umbra lives: chooses its region at the top of memory below 4 GByte, moves the running image there, and runs it on
- * page tables of its own from then on.
+ * Where Umbra lives: chooses its region at the top of memory below 4 GByte, moves the running image there,
+ * and runs it on page tables of its own from then on.
  */
 #ifndef UMBRA_BOOT_MEMORY_H
 #define UMBRA_BOOT_MEMORY_H
@@ -9,12 +9,13 @@
 #include "boot/info.h"
 
 /*
- * Sets umbra_region and guest_memmap, fills the frame pool, and returns on the new page tables, with the image running
- * from the region. NULL, or one sentence that says why there is no place.
+ * Sets umbra_region and guest_memmap, fills the frame pool, and returns on the new page tables, with the
+ * image running from the region. NULL, or one sentence that says why there is no place.
  */
 const char *boot_memory_init(const struct boot_info *info);
 
-/* Maps the stacks of a CPU, each above an unmapped page; false if the frame pool is empty. Returns its slot in *slot. */
+/* Maps the stacks of a CPU, each above an unmapped page; false if the frame pool is empty. Returns its slot
+ * in *slot. */
 bool boot_memory_map_stacks(unsigned cpu, u64 *slot);
 
 #endif

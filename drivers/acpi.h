@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The little of ACPI that Umbra needs: finding the root pointer and counting CPUs in the MADT. Tables are firmware's, yet
- * every length and address in them is checked. Pure: memory is reached through a window that the caller describes.
+ * The little of ACPI that Umbra needs: finding the root pointer and counting CPUs in the MADT. Tables are
+ * firmware's, yet every length and address in them is checked. Pure: memory is reached through a window that
+ * the caller describes.
  */
 #ifndef UMBRA_DRIVERS_ACPI_H
 #define UMBRA_DRIVERS_ACPI_H
@@ -16,12 +17,14 @@ struct acpi_window {
 
 enum { ACPI_RSDP_MIN_BYTES = 20 };
 
-/* Searches the EBDA and E0000H..FFFFFH (ACPI 6.5 section 5.2.5.1). Physical address of a valid RSDP, 0 if there is none. */
+/* Searches the EBDA and E0000H..FFFFFH (ACPI 6.5 section 5.2.5.1). Physical address of a valid RSDP, 0 if
+ * there is none. */
 u64 acpi_find_rsdp(const struct acpi_window *window);
 
 /*
- * Enabled processors, local APIC and x2APIC entries, of the MADT that the RSDP leads to (ACPI 6.5 sections 5.2.12.2 and .12).
- * `rsdp` is a copy of `rsdp_bytes`. 0 if there is no valid MADT within the window.
+ * Enabled processors, local APIC and x2APIC entries, of the MADT that the RSDP leads to (ACPI 6.5
+ * sections 5.2.12.2 and .12). `rsdp` is a copy of `rsdp_bytes`. 0 if there is no valid MADT within the
+ * window.
  */
 unsigned acpi_count_cpus(const struct acpi_window *window, const u8 *rsdp, size_t rsdp_bytes);
 

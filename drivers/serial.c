@@ -26,7 +26,8 @@ static u16 serial_port;
 
 static void serial_put(char c)
 {
-    /* A port without a UART reads as ones and so is never waited for; a stuck one costs a bounded time per character. */
+    /* A port without a UART reads as ones and so is never waited for; a stuck one costs a bounded time per
+     * character. */
     for (unsigned spin = 0; spin < 100000; spin++) {
         if ((inb((u16)(serial_port + UART_LINE_STATUS)) & STATUS_TRANSMIT_EMPTY) != 0)
             break;

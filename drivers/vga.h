@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Umbra's lines on a VGA text screen, for whoever sits before the machine without a serial cable: until the guest starts, and
- * again for a fatal report.
+ * Umbra's lines on a VGA text screen, for whoever sits before the machine without a serial cable: until the
+ * guest starts, and again for a fatal report.
  */
 #ifndef UMBRA_DRIVERS_VGA_H
 #define UMBRA_DRIVERS_VGA_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The guest's MTRRs as it sees them (a software copy) and the memory type that they give to a physical range:
- * on Intel that type goes into the EPT, because MTRRs do not apply to accesses through EPT (SDM vol.
- * 3C 29.3.7). Pure.
+ * on Intel that type goes into the EPT, because MTRRs do not apply to accesses through EPT (29.3.7 of SDM
+ * vol. 3C). Pure.
  */
 #ifndef UMBRA_MM_MTRR_H
 #define UMBRA_MM_MTRR_H
@@ -35,14 +35,12 @@ struct mtrr_state {
 bool mtrr_owns(const struct mtrr_state *state, u32 msr);
 /* The value of an owned MSR; 0 for any other. */
 u64 mtrr_read(const struct mtrr_state *state, u32 msr);
-/* Writes an owned MSR; false where the CPU raises #GP (reserved bits, undefined types, the read-only
- * IA32_MTRRCAP). */
+/* Writes an owned MSR; false where the CPU raises #GP: reserved bits, undefined types, IA32_MTRRCAP. */
 bool mtrr_write(struct mtrr_state *state, u32 msr, u64 value);
 
 /*
- * The type at `start` and, in *uniform_end, how far (at most to `end`) it is surely the same. SDM vol.
- * 3A 12.11.4.1: UC wins; WT wins over WB; other mixes are undefined and taken as UC. start < end; both are
- * physical addresses.
+ * The type at `start` and, in *uniform_end, how far (at most to `end`) it is surely the same; start < end,
+ * both physical. UC wins; WT wins over WB; other mixes are undefined and taken as UC (SDM vol. 3A 12.11.4.1).
  */
 enum memory_type mtrr_type(const struct mtrr_state *state, u64 start, u64 end, u64 *uniform_end);
 

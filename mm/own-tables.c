@@ -4,15 +4,16 @@
 #include "mm/frame.h"
 #include "mm/phys.h"
 
-/* Page-table entry bits, SDM vol. 3A 4.5.4. Accessed and dirty are set in advance: the CPU need never write them. */
-#define PTE_P        BIT(0)
-#define PTE_W        BIT(1)
-#define PTE_A        BIT(5)
-#define PTE_D        BIT(6)
-#define PTE_PS       BIT(7)
-#define PTE_G        BIT(8)
-#define PTE_NX       BIT(63)
-#define PTE_ADDRESS  BITS(51, 12)
+/* Page-table entry bits, SDM vol. 3A 4.5.4. Accessed and dirty are set in advance: the CPU need never write
+ * them. */
+#define PTE_P       BIT(0)
+#define PTE_W       BIT(1)
+#define PTE_A       BIT(5)
+#define PTE_D       BIT(6)
+#define PTE_PS      BIT(7)
+#define PTE_G       BIT(8)
+#define PTE_NX      BIT(63)
+#define PTE_ADDRESS BITS(51, 12)
 
 static u64 level_size(unsigned level)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Umbra's own 4-level page tables: built once at boot, then never changed. No page is both writable and executable, none is
- * accessible to user mode, and Umbra's image appears in them only at its link address.
+ * Umbra's own 4-level page tables: built once at boot, then never changed. No page is both writable and
+ * executable, none is accessible to user mode, and Umbra's image appears in them only at its link address.
  */
 #ifndef UMBRA_MM_OWN_TABLES_H
 #define UMBRA_MM_OWN_TABLES_H
@@ -23,8 +23,8 @@ struct own_tables {
 bool own_tables_init(struct own_tables *tables, bool page_1g);
 
 /*
- * Maps [virtual, virtual + bytes) to host-physical addresses from `physical` on, write-back, in the largest pages that fit;
- * all page-aligned, nothing of it mapped before. False if the frame pool is empty.
+ * Maps [virtual, virtual + bytes) to host-physical addresses from `physical` on, write-back, in the largest
+ * pages that fit; all page-aligned, nothing of it mapped before. False if the frame pool is empty.
  */
 bool own_tables_map(struct own_tables *tables, u64 virtual, u64 physical, u64 bytes, unsigned flags);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Exit accounting: a counter per exit reason and a ring of the last exits, per virtual CPU, cheap enough to be always on.
+ * Exit accounting: a counter per exit reason and a ring of the last exits, per virtual CPU, cheap enough to
+ * be always on.
  */
 #ifndef UMBRA_VCPU_ACCOUNTING_H
 #define UMBRA_VCPU_ACCOUNTING_H
@@ -26,7 +27,8 @@ struct accounting {
 };
 
 /* Called once per exit; `reason` is below ACCOUNTING_REASONS (the vendor's dense index). */
-static inline void account_exit(struct accounting *accounting, u32 reason, u64 tsc, u64 rip, u64 qualification)
+static inline void account_exit(struct accounting *accounting, u32 reason, u64 tsc, u64 rip,
+                                u64 qualification)
 {
     struct trace_entry *entry = &accounting->ring[accounting->exits++ % ACCOUNTING_RING];
     entry->tsc = tsc;

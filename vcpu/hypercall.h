@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Umbra's own hypercalls, for experiments and tests: VMCALL (Intel) or VMMCALL (AMD) at CPL 0 with EAX = HYPERCALL_MAGIC and
- * the function in ECX; arguments in RDX, RSI, RDI (EDX, ESI, EDI outside 64-bit mode); EAX returns enum hypercall_status. With any other EAX, at
- * CPL > 0, or for a function that this build lacks, the instruction is #UD, as on a CPU without virtualization.
- * This header is also used by the test guests: it needs nothing but integers.
+ * Umbra's own hypercalls, for experiments and tests: VMCALL (Intel) or VMMCALL (AMD) at CPL 0 with EAX =
+ * HYPERCALL_MAGIC and the function in ECX; arguments in RDX, RSI, RDI (EDX, ESI, EDI outside 64-bit mode);
+ * EAX returns enum hypercall_status. With any other EAX, at CPL > 0, or for a function that this build lacks,
+ * the instruction is #UD, as on a CPU without virtualization. This header is also used by the test guests: it
+ * needs nothing but integers.
  */
 #ifndef UMBRA_VCPU_HYPERCALL_H
 #define UMBRA_VCPU_HYPERCALL_H
@@ -18,10 +19,11 @@ enum hypercall_function {
     /* EBX = exits so far, low 32 bits (RBX, all of it, in 64-bit mode). */
     HYPERCALL_EXITS = 2,
 
-    /* Test builds only. Access of guest-physical [RDX, RSI) becomes EDI: 1 read, 2 write, 4 fetch by supervisor, 8 fetch by user. */
+    /* Test builds only. Access of guest-physical [RDX, RSI) becomes EDI: 1 read, 2 write, 4 fetch by
+       supervisor, 8 fetch by user. */
     HYPERCALL_TEST_PROTECT = 0x100,
-    /* The last violation of such a protection: EBX = number so far, RDX = exit qualification or EXITINFO1, RSI = guest-physical,
-     * RDI = guest linear address. The page has been opened again. */
+    /* The last violation of such a protection: EBX = number so far, RDX = exit qualification or EXITINFO1,
+     * RSI = guest-physical, RDI = guest linear address. The page has been opened again. */
     HYPERCALL_TEST_LAST_VIOLATION = 0x101,
     /* RDX = start, RSI = end of Umbra's own region: what the guest must not reach. */
     HYPERCALL_TEST_REGION = 0x102,
@@ -37,7 +39,8 @@ enum hypercall_feature {
 enum hypercall_status {
     HYPERCALL_OK = 0,
     HYPERCALL_BAD_ARGUMENT = 1,
-    HYPERCALL_REFUSED = 2, /* Umbra's own memory, no memory for tables, or an access the format cannot express */
+    HYPERCALL_REFUSED =
+        2, /* Umbra's own memory, no memory for tables, or an access the format cannot express */
 };
 
 #endif

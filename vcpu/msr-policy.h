@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The allow-list of MSRs: one visible table that says for each group who may read and write it and why. The vendors
- * build their permission maps from it, and the handlers of intercepted accesses use the same rows.
+ * The allow-list of MSRs: one visible table that says for each group who may read and write it and why. The
+ * vendors build their permission maps from it, and the handlers of intercepted accesses use the same rows.
  */
 #ifndef UMBRA_VCPU_MSR_POLICY_H
 #define UMBRA_VCPU_MSR_POLICY_H
@@ -9,9 +9,9 @@
 #include "arch/types.h"
 
 enum msr_rule {
-    MSR_DENY,    /* intercepted, #GP(0): also everything that the table does not name */
-    MSR_PASS,    /* not intercepted */
-    MSR_HANDLE,  /* intercepted, and a handler in vcpu/msr.c decides */
+    MSR_DENY,   /* intercepted, #GP(0): also everything that the table does not name */
+    MSR_PASS,   /* not intercepted */
+    MSR_HANDLE, /* intercepted, and a handler in vcpu/msr.c decides */
 };
 
 struct msr_rules {

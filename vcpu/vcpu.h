@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One virtual CPU per CPU, and the vendor-neutral half of its exits: each handler works on values, changes the vcpu and
- * says with an enum exit_action what the vendor has to do with the guest's instruction. Only vmx/ and svm/ touch
- * a VMCS or VMCB.
- * Locking: a vcpu is used by its own CPU only; struct machine is written at boot only, but for its tdp.
+ * One virtual CPU per CPU, and the vendor-neutral half of its exits: each handler works on values, changes
+ * the vcpu and says with an enum exit_action what the vendor has to do with the guest's instruction. Only
+ * vmx/ and svm/ touch a VMCS or VMCB. Locking: a vcpu is used by its own CPU only; struct machine is written
+ * at boot only, but for its tdp.
  */
 #ifndef UMBRA_VCPU_VCPU_H
 #define UMBRA_VCPU_VCPU_H
@@ -26,10 +26,10 @@ enum exit_action {
 /* What all virtual CPUs share. */
 struct machine {
     struct tdp tdp;
-    struct mtrr_state mtrr;  /* Intel: the guest's view; AMD: unused, the guest owns the real ones */
-    bool nested;             /* virtualization features are shown to the guest (a later issue; false for now) */
+    struct mtrr_state mtrr; /* Intel: the guest's view; AMD: unused, the guest owns the real ones */
+    bool nested; /* virtualization features are shown to the guest (a later issue; false for now) */
     bool mode_based_execute; /* MBEC or GMET is on */
-    u64 physical_limit;      /* one past the highest guest-physical address: 1 << MAXPHYADDR, at most 1 << 48 */
+    u64 physical_limit; /* one past the highest guest-physical address: 1 << MAXPHYADDR, at most 1 << 48 */
 };
 
 extern struct machine machine;
@@ -37,8 +37,9 @@ extern struct machine machine;
 enum { SCRATCH_MAX = 16 };
 
 struct vcpu {
-    /* Hardware register order (enum gpr_index); the entry stubs know this to be first. RSP's slot is not used by the
-     * stubs: the vendor keeps RSP in the VMCS or VMCB and fills the slot where a handler asks for it. */
+    /* Hardware register order (enum gpr_index); the entry stubs know this to be first. RSP's slot is not used
+     * by the stubs: the vendor keeps RSP in the VMCS or VMCB and fills the slot where a handler asks for it.
+     */
     u64 gpr[GPR_COUNT];
     void *vendor; /* struct vmx_vcpu or struct svm_vcpu */
     unsigned index;
@@ -61,14 +62,16 @@ struct exit_context {
     bool code64; /* CS.L with EFER.LMA */
 };
 
-/* CPUID: reads gpr RAX and RCX, writes RAX, RBX, RCX, RDX. Executes the real CPUID and corrects it: vcpu/cpuid-policy.c. */
+/* CPUID: reads gpr RAX and RCX, writes RAX, RBX, RCX, RDX. Executes the real CPUID and corrects it:
+ * vcpu/cpuid-policy.c. */
 enum exit_action cpuid_exit(struct vcpu *vcpu, u64 guest_cr4);
 
 /* RDMSR and WRMSR that the permission map intercepts. ECX names the MSR. */
 enum exit_action rdmsr_exit(struct vcpu *vcpu);
 enum exit_action wrmsr_exit(struct vcpu *vcpu);
 
-/* XSETBV: checks CPL, OSXSAVE, XCR number and value as the CPU does, then sets the real XCR0, which is the guest's. */
+/* XSETBV: checks CPL, OSXSAVE, XCR number and value as the CPU does, then sets the real XCR0, which is the
+ * guest's. */
 enum exit_action xsetbv_exit(struct vcpu *vcpu, const struct exit_context *context);
 
 /* INVD becomes WBINVD: discarding dirty lines would discard Umbra's too. CPL was checked by the CPU. */
@@ -79,16 +82,18 @@ struct violation {
     gpa_t gpa;
     gva_t gva;
     bool gva_valid;
-    unsigned access; /* enum tdp_access bits that were attempted: a fetch is TDP_XS or TDP_XU or both if unknown */
-    u64 raw;         /* exit qualification or EXITINFO1, for reports */
+    unsigned
+        access; /* enum tdp_access bits that were attempted: a fetch is TDP_XS or TDP_XU or both if unknown */
+    u64 raw;    /* exit qualification or EXITINFO1, for reports */
 };
 /*
- * Umbra's own memory: data reads as ones and writes are dropped (EXIT_STEP), a fetch is #UD. Unmapped MMIO is mapped (EXIT_RESUME).
- * Test builds: a page that a hypercall protected is recorded in last_violation and opened again (EXIT_RESUME). Anything
- * else is a fatal report that names the guest's act.
- * The caller flushes afterwards if machine.tdp.flush_pending.
+ * Umbra's own memory: data reads as ones and writes are dropped (EXIT_STEP), a fetch is #UD. Unmapped MMIO is
+ * mapped (EXIT_RESUME). Test builds: a page that a hypercall protected is recorded in last_violation and
+ * opened again (EXIT_RESUME). Anything else is a fatal report that names the guest's act. The caller flushes
+ * afterwards if machine.tdp.flush_pending.
  */
-enum exit_action violation_exit(struct vcpu *vcpu, const struct violation *violation, const struct exit_context *context);
+enum exit_action violation_exit(struct vcpu *vcpu, const struct violation *violation,
+                                const struct exit_context *context);
 /* After the one instruction of EXIT_STEP: takes the scratch pages away again. */
 void violation_step_done(struct vcpu *vcpu);
 

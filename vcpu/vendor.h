@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The small interface behind which Intel's VMX and AMD's SVM differ; implemented once in vmx/ and once in svm/ and
- * chosen at run time.
+ * The small interface behind which Intel's VMX and AMD's SVM differ; implemented once in vmx/ and once in
+ * svm/ and chosen at run time.
  */
 #ifndef UMBRA_VCPU_VENDOR_H
 #define UMBRA_VCPU_VENDOR_H
@@ -12,8 +12,9 @@ struct vendor {
     const char *name; /* "VMX" or "SVM" */
 
     /*
-     * Checks that this CPU has and firmware allows all that Umbra needs; fills in what the second-level tables need to know.
-     * NULL if it is fine, else one sentence that says what is missing and what to do. Changes nothing.
+     * Checks that this CPU has and firmware allows all that Umbra needs; fills in what the second-level
+     * tables need to know. NULL if it is fine, else one sentence that says what is missing and what to do.
+     * Changes nothing.
      */
     const char *(*probe)(struct tdp_config *config);
 
@@ -29,7 +30,8 @@ struct vendor {
     /* Name of an exit reason index of the accounting. */
     const char *(*reason_name)(u32 reason);
 
-    /* Prints the guest's state (registers, segments, controls) for a fatal report; may be called in any state. */
+    /* Prints the guest's state (registers, segments, controls) for a fatal report; may be called in any
+     * state. */
     void (*dump)(struct vcpu *vcpu);
 };
 

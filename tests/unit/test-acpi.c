@@ -9,7 +9,14 @@
 
 #include <cmocka.h>
 
-enum { MEMORY = 0x110000, RSDP = 0xf5000, RSDT = 0x100000, XSDT = 0x101000, MADT = 0x102000, OTHER = 0x103000 };
+enum {
+    MEMORY = 0x110000,
+    RSDP = 0xf5000,
+    RSDT = 0x100000,
+    XSDT = 0x101000,
+    MADT = 0x102000,
+    OTHER = 0x103000
+};
 
 static u8 *memory;
 
@@ -38,8 +45,8 @@ static void make_table(u64 at, const char *signature, u32 bytes)
 static void make_machine(u8 revision)
 {
     static const u8 entries[] = {
-        0, 8, 0, 0, 1, 0, 0, 0, 0, 8, 1, 1, 1, 0, 0, 0, 0, 8, 2, 2, 0, 0,  0, 0,
-        1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 16, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,
+        0, 8, 0, 0, 1, 0, 0, 0, 0, 8, 1, 1,  1, 0, 0, 0, 0, 8, 2, 2, 0, 0, 0, 0, 1, 12,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 16, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,
     };
     memset(memory, 0, MEMORY);
     memcpy(memory + MADT + 44, entries, sizeof(entries));

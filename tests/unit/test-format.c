@@ -9,12 +9,12 @@
 
 #include <cmocka.h>
 
-#define SAME(...)                                                                                                      \
-    do {                                                                                                               \
-        char ours[128], theirs[128];                                                                                   \
-        size_t length = format(ours, sizeof(ours), __VA_ARGS__);                                                       \
-        assert_int_equal(length, snprintf(theirs, sizeof(theirs), __VA_ARGS__));                                       \
-        assert_string_equal(ours, theirs);                                                                             \
+#define SAME(...)                                                                                            \
+    do {                                                                                                     \
+        char ours[128], theirs[128];                                                                         \
+        size_t length = format(ours, sizeof(ours), __VA_ARGS__);                                             \
+        assert_int_equal(length, snprintf(theirs, sizeof(theirs), __VA_ARGS__));                             \
+        assert_string_equal(ours, theirs);                                                                   \
     } while (0)
 
 static void test_same_as_c_library(void **state)

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#include "boot/machine.h"
+
+#include "arch/cpu.h"
+#include "arch/msr.h"
+#include "mm/memmap.h"
+#include "vcpu/vcpu.h"
+
+#define CPUID_FEATURES           1u
+#define CPUID_EDX_MTRR           BIT(12)
+#define CPUID_EXTENDED_ADDRESSES 0x80000008u
+
+/* Four levels of second-level tables translate at most this much: SDM vol. 3C 29.3.2. */
+enum { TDP_ADDRESS_BITS = 48 };
+
+static void read_mtrrs(struct mtrr_state *mtrr, unsigned maxphyaddr)
+{
+    static const u32 fixed[MTRR_FIXED_COUNT] = {
+        MSR_IA32_MTRR_FIX64K_00000, MSR_IA32_MTRR_FIX16K_80000, MSR_IA32_MTRR_FIX16K_A0000,
+        MSR_IA32_MTRR_FIX4K_C0000,  MSR_IA32_MTRR_FIX4K_C8000,  MSR_IA32_MTRR_FIX4K_D0000,
+        MSR_IA32_MTRR_FIX4K_D8000,  MSR_IA32_MTRR_FIX4K_E0000,  MSR_IA32_MTRR_FIX4K_E8000,
+        MSR_IA32_MTRR_FIX4K_F0000,  MSR_IA32_MTRR_FIX4K_F8000,
+    };
+
+    mtrr->maxphyaddr = maxphyaddr;
+    mtrr->cap = rdmsr(MSR_IA32_MTRRCAP);
+    mtrr->def_type = rdmsr(MSR_IA32_MTRR_DEF_TYPE);
+    mtrr->variable_count = (unsigned)min_u64(mtrr->cap & IA32_MTRRCAP_VCNT, MTRR_VARIABLE_MAX);
+    for (unsigned i = 0; (mtrr->cap & IA32_MTRRCAP_FIX) != 0 && i < MTRR_FIXED_COUNT; i++)
+        mtrr->fixed[i] = rdmsr(fixed[i]);
+    for (unsigned i = 0; i < mtrr->variable_count; i++) {
+        mtrr->variable[i].base = rdmsr(MSR_IA32_MTRR_PHYSBASE0 + 2 * i);
+        mtrr->variable[i].mask = rdmsr(MSR_IA32_MTRR_PHYSMASK0 + 2 * i);
+    }
+}
+
+const char *boot_machine_init(const struct tdp_config *config)
+{
+    static const char no_memory[] = "Umbra's memory pool is too small for the second-level tables: give the "
+                                    "machine more memory and report it";
+    u64 mapped = align_up(max_u64(GIB(4), memmap_ram_top(&guest_memmap)), GIB(1));
+
+    machine.physical_limit = BIT(min_u64(config->maxphyaddr, TDP_ADDRESS_BITS));
+    machine.mode_based_execute = config->mode_based_execute;
+    if (tdp_init(&machine.tdp, config) != TDP_OK ||
+        tdp_map(&machine.tdp, 0, min_u64(mapped, machine.physical_limit), TDP_RWX, MT_WB) != TDP_OK ||
+        tdp_unmap(&machine.tdp, umbra_region.start, umbra_region.end) != TDP_OK)
+        return no_memory;
+
+    if (config->format == TDP_EPT && (cpuid(CPUID_FEATURES, 0).edx & CPUID_EDX_MTRR) != 0) {
+        read_mtrrs(&machine.mtrr, config->maxphyaddr);
+        if (tdp_retype(&machine.tdp, 0, min_u64(mapped, machine.physical_limit), &machine.mtrr) != TDP_OK)
+            return no_memory;
+    }
+    /* No CPU has used the tables yet. */
+    tdp_flushed(&machine.tdp);
+    return NULL;
+}
