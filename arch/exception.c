@@ -6,7 +6,6 @@
 #include "arch/exception.h"
 
 #include "arch/cpu.h"
-#include "arch/layout.h"
 #include "arch/print.h"
 
 enum { EXCEPTION_VECTORS = 32, ENTRY_BYTES = 16 };
@@ -102,15 +101,15 @@ static void load_segments(const struct percpu *cpu)
                      : "rax", "memory");
 }
 
-void cpu_tables_load(struct percpu *cpu, u64 stack_slot)
+void cpu_tables_load(struct percpu *cpu, const struct cpu_stacks *stacks)
 {
     u64 tss = (u64)(uintptr_t)&cpu->tss;
     u64 limit = sizeof(cpu->tss) - 1;
 
     cpu->self = cpu;
-    cpu->stack_top = stack_slot + LAYOUT_EXIT_STACK + LAYOUT_EXIT_SIZE;
-    cpu->tss.ist[IST_NMI - 1] = stack_slot + LAYOUT_NMI_STACK + LAYOUT_NMI_SIZE;
-    cpu->tss.ist[IST_FAULT - 1] = stack_slot + LAYOUT_FAULT_STACK + LAYOUT_FAULT_SIZE;
+    cpu->stack_top = stacks->exit;
+    cpu->tss.ist[IST_NMI - 1] = stacks->nmi;
+    cpu->tss.ist[IST_FAULT - 1] = stacks->fault;
     cpu->tss.io_map_base = sizeof(cpu->tss);
     cpu->gdt[SELECTOR_CODE / 8] = GDT_CODE64;
     cpu->gdt[SELECTOR_DATA / 8] = GDT_DATA;

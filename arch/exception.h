@@ -24,8 +24,12 @@ void exception_handler(struct exception_frame *frame);
 /* Fills the IDT; once, before cpu_tables_load(). */
 void idt_init(void);
 
-/* Loads GDT, TSS, IDT and the GS base of this CPU. `stack_slot` is the address of its slot at LAYOUT_STACKS.
- */
-void cpu_tables_load(struct percpu *cpu, u64 stack_slot);
+/* Tops of a CPU's stacks, 16-byte aligned: for exits, for NMIs, and for #DF and #MC. */
+struct cpu_stacks {
+    u64 exit, nmi, fault;
+};
+
+/* Loads GDT, TSS, IDT and the GS base of this CPU, for good or until it is called with another structure. */
+void cpu_tables_load(struct percpu *cpu, const struct cpu_stacks *stacks);
 
 #endif

@@ -123,23 +123,26 @@ const char *boot_memory_init(const struct boot_info *info)
     return NULL;
 }
 
-bool boot_memory_map_stacks(unsigned cpu, u64 *slot)
+static bool map_stack(u64 start, u64 bytes)
 {
-    static const struct {
-        u64 offset, size;
-    } stacks[] = {
-        {LAYOUT_EXIT_STACK, LAYOUT_EXIT_SIZE},
-        {LAYOUT_NMI_STACK, LAYOUT_NMI_SIZE},
-        {LAYOUT_FAULT_STACK, LAYOUT_FAULT_SIZE},
-    };
-    *slot = LAYOUT_STACKS + (u64)cpu * LAYOUT_STACK_SLOT;
-    for (size_t i = 0; i < ARRAY_SIZE(stacks); i++) {
-        for (u64 offset = 0; offset < stacks[i].size; offset += PAGE_SIZE) {
-            hpa_t frame;
-            if (!frame_alloc(&frame) || !own_tables_map(&own_tables, *slot + stacks[i].offset + offset,
-                                                        frame.raw, PAGE_SIZE, OWN_READ | OWN_WRITE))
-                return false;
-        }
+    for (u64 offset = 0; offset < bytes; offset += PAGE_SIZE) {
+        hpa_t frame;
+        if (!frame_alloc(&frame) ||
+            !own_tables_map(&own_tables, start + offset, frame.raw, PAGE_SIZE, OWN_READ | OWN_WRITE))
+            return false;
     }
     return true;
+}
+
+bool boot_memory_map_stacks(unsigned cpu, struct cpu_stacks *tops)
+{
+    u64 slot = LAYOUT_STACKS + (u64)cpu * LAYOUT_STACK_SLOT;
+    *tops = (struct cpu_stacks){
+        .exit = slot + LAYOUT_EXIT_STACK + LAYOUT_EXIT_SIZE,
+        .nmi = slot + LAYOUT_NMI_STACK + LAYOUT_NMI_SIZE,
+        .fault = slot + LAYOUT_FAULT_STACK + LAYOUT_FAULT_SIZE,
+    };
+    return map_stack(slot + LAYOUT_EXIT_STACK, LAYOUT_EXIT_SIZE) &&
+           map_stack(slot + LAYOUT_NMI_STACK, LAYOUT_NMI_SIZE) &&
+           map_stack(slot + LAYOUT_FAULT_STACK, LAYOUT_FAULT_SIZE);
 }

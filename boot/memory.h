@@ -6,6 +6,7 @@
 #ifndef UMBRA_BOOT_MEMORY_H
 #define UMBRA_BOOT_MEMORY_H
 
+#include "arch/exception.h"
 #include "boot/info.h"
 
 /*
@@ -14,8 +15,8 @@
  */
 const char *boot_memory_init(const struct boot_info *info);
 
-/* Maps the stacks of a CPU, each above an unmapped page; false if the frame pool is empty. Returns its slot
- * in *slot. */
-bool boot_memory_map_stacks(unsigned cpu, u64 *slot);
+/* Maps the stacks of a CPU, each above an unmapped page, and says where they end; false if the frame pool is
+ * empty. */
+bool boot_memory_map_stacks(unsigned cpu, struct cpu_stacks *tops);
 
 #endif

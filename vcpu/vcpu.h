@@ -23,16 +23,23 @@ enum exit_action {
     EXIT_STEP,   /* execute exactly one guest instruction (MTF or TF), then call violation_step_done() */
 };
 
-/* What all virtual CPUs share. */
+/* What all virtual CPUs share; vcpu/machine.c. */
 struct machine {
     struct tdp tdp;
     struct mtrr_state mtrr; /* Intel: the guest's view; AMD: unused, the guest owns the real ones */
     bool nested; /* virtualization features are shown to the guest (a later issue; false for now) */
     bool mode_based_execute; /* MBEC or GMET is on */
-    u64 physical_limit; /* one past the highest guest-physical address: 1 << MAXPHYADDR, at most 1 << 48 */
+    enum hypercall_callers hypercalls;
+    u64 physical_limit; /* one past the highest guest-physical address: machine_physical_limit() */
 };
 
 extern struct machine machine;
+
+/*
+ * One past the highest guest-physical address that names memory or a device once only: 1 << maxphyaddr, less
+ * the address bits that choose an encryption key (TME-MK, SME), at most 1 << 48 for four-level tables.
+ */
+u64 machine_physical_limit(unsigned maxphyaddr);
 
 enum { SCRATCH_MAX = 16 };
 
@@ -49,11 +56,22 @@ struct vcpu {
     hpa_t scratch;
     unsigned scratch_count;
     u64 scratch_page[SCRATCH_MAX];
+    /* The last violation that was answered by re-entering at the same instruction, and how often in a row. */
+    struct {
+        u64 page, rip;
+        u32 access, count;
+    } repeated;
     /* Test builds: the last second-level violation that policy caused; see vcpu/hypercall.h. */
     struct {
         u64 count, raw, gpa, gva, rip;
     } last_violation;
 };
+
+/* Makes a zeroed vcpu usable: its index and its scratch page. False if the frame pool is empty. */
+bool vcpu_init(struct vcpu *vcpu, unsigned index);
+
+/* The part of a fatal report that is about this vcpu: exit counters and the last exits. */
+void vcpu_report(const struct vcpu *vcpu);
 
 /* The vendor's registers that vendor-neutral handlers need, read by the vendor before the call. */
 struct exit_context {
@@ -62,11 +80,14 @@ struct exit_context {
     bool code64; /* CS.L with EFER.LMA */
 };
 
-/* CPUID: reads gpr RAX and RCX, writes RAX, RBX, RCX, RDX. Executes the real CPUID and corrects it:
- * vcpu/cpuid-policy.c. */
+/* CPUID: reads gpr RAX and RCX, writes RAX, RBX, RCX, RDX. The real CPUID, corrected by vcpu/cpuid.h. */
 enum exit_action cpuid_exit(struct vcpu *vcpu, u64 guest_cr4);
 
-/* RDMSR and WRMSR that the permission map intercepts. ECX names the MSR. */
+/*
+ * RDMSR and WRMSR that the permission map intercepts, or cannot express. ECX names the MSR. WRMSR may change
+ * machine.tdp: the caller flushes afterwards if machine.tdp.flush_pending. AMD: the vendor answers EFER
+ * itself, before these.
+ */
 enum exit_action rdmsr_exit(struct vcpu *vcpu);
 enum exit_action wrmsr_exit(struct vcpu *vcpu);
 
@@ -94,7 +115,8 @@ struct violation {
  */
 enum exit_action violation_exit(struct vcpu *vcpu, const struct violation *violation,
                                 const struct exit_context *context);
-/* After the one instruction of EXIT_STEP: takes the scratch pages away again. */
+/* After the one instruction of EXIT_STEP: takes the scratch pages away again, so the caller flushes before it
+ * re-enters. */
 void violation_step_done(struct vcpu *vcpu);
 
 /* VMCALL or VMMCALL: vcpu/hypercall.h. EXIT_UD if it is not one of Umbra's. */

@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: MIT */
+/* The hypervisor's own window to physical memory; host tests define theirs. */
+#include "mm/phys.h"
+
+#include "arch/layout.h"
+
+u64 direct_map_base = LAYOUT_DIRECT_MAP;
