@@ -64,7 +64,7 @@ def config(commands):
         "set gfxpayload=text",
         nested,
         "boot",
-        "fi " * len(commands),
+        *["fi"] * len(commands),
         "serial --unit=0 --speed=115200",
         "terminal_output serial",
         *commands,
