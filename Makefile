@@ -69,6 +69,13 @@ UNIT_TESTS += format
 unit-format := arch/format.c
 UNIT_TESTS += acpi
 unit-acpi := drivers/acpi.c
+UNIT_TESTS += decode
+unit-decode := arch/decode.c arch/decode-tables.c
+UNIT_TESTS += decode-zydis
+unit-decode-zydis := arch/decode.c arch/decode-tables.c
+unit-libs-decode-zydis := -lZydis
+UNIT_TESTS += guest-walk
+unit-guest-walk := mm/guest-walk.c mm/guest-mem.c mm/memmap.c
 
 UNIT_BINARIES := $(UNIT_TESTS:%=$(BUILD)/unit/test-%)
 
