@@ -10,7 +10,7 @@
 
 enum msr_rule {
     MSR_DENY,   /* intercepted, #GP(0): also everything that the table does not name */
-    MSR_PASS,   /* not intercepted */
+    MSR_PASS,   /* not intercepted; outside the ranges of the permission map: intercepted and executed */
     MSR_HANDLE, /* intercepted, and a handler in vcpu/msr.c decides */
 };
 
@@ -21,11 +21,27 @@ struct msr_rules {
 /* `intel` chooses the vendor's rows. */
 struct msr_rules msr_policy(u32 msr, bool intel);
 
+/* Why the rules of that MSR are what they are, for log lines: never NULL. */
+const char *msr_policy_reason(u32 msr, bool intel);
+
 /*
  * Clears the bit of each passed-through MSR in a permission map that is all ones before.
  * VMX: 4 KByte, SDM vol. 3C 25.6.9; SVM: 8 KByte, APM vol. 2 15.11.
  */
 void msr_policy_fill_vmx_bitmap(u8 *bitmap);
 void msr_policy_fill_svm_map(u8 *map);
+
+/* The table itself, for its tests. */
+enum msr_vendor { MSR_INTEL = 1, MSR_AMD = 2, MSR_BOTH = MSR_INTEL | MSR_AMD };
+
+struct msr_policy_row {
+    u32 first, last; /* MSR numbers, both included */
+    enum msr_vendor vendor;
+    enum msr_rule read, write;
+    const char *reason;
+};
+
+extern const struct msr_policy_row msr_policy_table[];
+extern const size_t msr_policy_rows;
 
 #endif
