@@ -166,14 +166,29 @@
 #define VM_CR_RESERVED  BITS(63, 5)
 #define MSR_VM_HSAVE_PA 0xc0010117u
 
-/* AMD core configuration that errata and mitigations change: revision guides, software optimization guides */
-#define MSR_LS_CFG                0xc0011020u
-#define LS_CFG_SSBD_FAMILY_17H    BIT(10)
-#define LS_CFG_ERRATUM_793        BIT(15)
-#define LS_CFG_SSBD_FAMILY_16H    BIT(33)
-#define LS_CFG_SSBD_FAMILY_15H    BIT(54)
-#define MSR_DE_CFG                0xc0011029u
-#define DE_CFG_LFENCE_SERIALIZE   BIT(1)
-#define DE_CFG_ZEN2_FP_BACKUP_FIX BIT(9)
+/* AMD core configuration that errata and mitigations change: revision guides, optimization guides. */
+#define MSR_LS_CFG                  0xc0011020u
+#define LS_CFG_SSBD_FAMILY_17H      BIT(10)
+#define LS_CFG_ERRATUM_793          BIT(15)
+#define LS_CFG_SSBD_FAMILY_16H      BIT(33)
+#define LS_CFG_SSBD_FAMILY_15H      BIT(54)
+#define MSR_IC_CFG                  0xc0011021u
+#define IC_CFG_WAY_ACCESS_FILTER    BITS(4, 1) /* family 15H */
+#define MSR_DC_CFG                  0xc0011022u
+#define MSR_TW_CFG                  0xc0011023u
+#define MSR_FP_CFG                  0xc0011028u
+#define FP_CFG_ZEN1_DENORMAL_FIX    BIT(9)
+#define MSR_DE_CFG                  0xc0011029u
+#define DE_CFG_LFENCE_SERIALIZE     BIT(1)
+#define DE_CFG_ZEN2_FP_BACKUP_FIX   BIT(9)
+#define DE_CFG_ERRATUM_665          BIT(31)
+#define MSR_BU_CFG2                 0xc001102au
+#define BU_CFG2_WC_PLUS_DISABLE     BIT(24) /* family 10H */
+#define MSR_BP_CFG                  0xc001102eu
+#define BP_CFG_BP_SPEC_REDUCE       BIT(4)
+#define BP_CFG_SHARED_BTB_FIX       BIT(5)
+#define BP_CFG_ZEN2_FIX             BIT(33)
+#define MSR_DE_CFG2                 0xc00110e3u
+#define DE_CFG2_SUPPRESS_NON_BRANCH BIT(1)
 
 #endif
