@@ -178,7 +178,7 @@ static void run_guest(void)
     struct vcpu *vcpu = this_cpu()->vcpu;
     char sentence[GUEST_SENTENCE_BYTES];
 
-    if (guest_load(&info, &start, sentence, sizeof(sentence)) != GUEST_OK)
+    if (guest_load(&info, &guest_memmap, &start, sentence, sizeof(sentence)) != GUEST_OK)
         fatal("%s", sentence);
     log_info("%s", sentence);
 

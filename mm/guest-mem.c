@@ -8,6 +8,9 @@
 #include "mm/memmap.h"
 #include "mm/phys.h"
 
+#define LEGACY_ROM_START KIB(768)
+#define LEGACY_ROM_END   MIB(1)
+
 /* The guest's memory at `address`, or NULL if not all of it is the guest's. */
 static void *guest_pointer(gpa_t address, size_t bytes)
 {
@@ -16,13 +19,18 @@ static void *guest_pointer(gpa_t address, size_t bytes)
     return phys_to_virt(hpa(address.raw));
 }
 
+/* Option ROMs and the BIOS: reserved, always mapped, and a guest may run code there. */
+static bool is_legacy_rom(gpa_t address, size_t bytes)
+{
+    return address.raw >= LEGACY_ROM_START && address.raw < LEGACY_ROM_END && bytes != 0 &&
+           bytes <= LEGACY_ROM_END - address.raw;
+}
+
 enum guest_mem_status guest_read(gpa_t source, void *dst, size_t bytes)
 {
-    const void *from = guest_pointer(source, bytes);
-
-    if (from == NULL)
+    if (!is_legacy_rom(source, bytes) && !memmap_guest_owns(source, bytes))
         return GUEST_MEM_NOT_OWNED;
-    memcpy(dst, from, bytes);
+    memcpy(dst, phys_to_virt(hpa(source.raw)), bytes);
     return GUEST_MEM_OK;
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The one way to guest memory. Each call checks that all its bytes are RAM of the guest: never Umbra's own
- * region, never a device, never beyond memory. Guest-physical and host-physical addresses are the same by
- * Umbra's identity map; this file is the only one that relies on it. Contents are the guest's and may change
- * between two reads.
+ * The one way to guest memory. Each call checks that all its bytes are RAM of the guest (guest_read: or the
+ * ROM area below 1 MByte): never Umbra's own region, never a device, never beyond memory. Guest-physical and
+ * host-physical addresses are the same by Umbra's identity map; this file is the only one that relies on it.
+ * Contents are the guest's and may change between two reads.
  */
 #ifndef UMBRA_MM_GUEST_MEM_H
 #define UMBRA_MM_GUEST_MEM_H

@@ -18,7 +18,8 @@
 #define ARENA_BYTES MIB(1)
 #define UMBRA_START 0x80000u
 #define UMBRA_END   0x90000u
-#define HOLE_START  0xF0000u
+#define HOLE_START  0xB0000u
+#define ROM_START   0xC0000u
 
 u64 direct_map_base;
 static u8 *arena;
@@ -92,6 +93,10 @@ static void accessor_checks_every_byte(void **state)
                      GUEST_MEM_NOT_OWNED);
     assert_int_equal(guest_read(gpa(HOLE_START - 1), buffer, 2), GUEST_MEM_NOT_OWNED);
     assert_int_equal(guest_read(gpa(ARENA_BYTES), buffer, 1), GUEST_MEM_NOT_OWNED);
+    assert_int_equal(guest_read(gpa(ROM_START), buffer, 16), GUEST_MEM_OK);
+    assert_int_equal(guest_read(gpa(ROM_START - 1), buffer, 2), GUEST_MEM_NOT_OWNED);
+    assert_int_equal(guest_read(gpa(ARENA_BYTES - 1), buffer, 2), GUEST_MEM_NOT_OWNED);
+    assert_int_equal(guest_write(gpa(ROM_START), data, 1), GUEST_MEM_NOT_OWNED);
     assert_int_equal(guest_read(gpa(~0ull), buffer, 1), GUEST_MEM_NOT_OWNED);
     assert_int_equal(guest_read(gpa(~0ull - 7), buffer, 16), GUEST_MEM_NOT_OWNED);
     assert_int_equal(guest_write(gpa(0x1000), data, (size_t)-1), GUEST_MEM_NOT_OWNED);
