@@ -23,6 +23,13 @@ enum exit_action {
     EXIT_STEP,   /* execute exactly one guest instruction (MTF or TF), then call violation_step_done() */
 };
 
+/* Whose hypercalls are answered (option hypercalls=); everybody else's are #UD. */
+enum hypercall_callers {
+    HYPERCALLS_OFF,
+    HYPERCALLS_KERNEL, /* CPL 0 */
+    HYPERCALLS_USER,   /* any CPL */
+};
+
 /* What all virtual CPUs share; vcpu/machine.c. */
 struct machine {
     struct tdp tdp;
