@@ -160,7 +160,7 @@ void exception_handler(struct exception_frame *frame)
             cpu->nmi_hook(cpu->vcpu);
         return;
     }
-    if (frame->vector == EXC_GP && fix_up(frame))
+    if ((frame->vector == EXC_GP || frame->vector == EXC_SX) && fix_up(frame))
         return;
     exception_report(frame);
 }

@@ -89,6 +89,7 @@ enum exception_vector {
     EXC_XM = 19,
     EXC_VE = 20,
     EXC_CP = 21,
+    EXC_SX = 30, /* AMD: an INIT that VM_CR.R_INIT redirects, APM vol. 2 15.28 */
 };
 
 /* Index of a general-purpose register in its hardware encoding. */

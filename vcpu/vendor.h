@@ -25,7 +25,7 @@ struct vendor {
     const char *(*prepare)(struct vcpu *vcpu, const struct start_state *start);
 
     /* Runs the guest on this CPU for ever: enter, handle the exit, repeat. */
-    _Noreturn void (*run)(struct vcpu *vcpu);
+    void (*run)(struct vcpu *vcpu) __attribute__((noreturn));
 
     /* Name of an exit reason index of the accounting. */
     const char *(*reason_name)(u32 reason);

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The guest's state in words, for fatal reports; and the views of it that other files need.
+ */
+#include "arch/print.h"
+#include "svm/efer.h"
+#include "svm/exit-name.h"
+#include "svm/svm.h"
+
+struct exit_context svm_context(const struct svm_vcpu *svm)
+{
+    const struct vmcb_save *save = &svm->vmcb->save;
+
+    return (struct exit_context){
+        .rip = save->rip,
+        .rflags = save->rflags,
+        .cr0 = save->cr0,
+        .cr4 = save->cr4,
+        .efer = svm_efer_visible(save->efer),
+        .cpl = save->cpl,
+        .code64 = (save->efer & EFER_LMA) != 0 && (save->cs.attributes & SEGMENT_L) != 0,
+    };
+}
+
+struct guest_paging svm_paging(const struct svm_vcpu *svm)
+{
+    const struct vmcb_save *save = &svm->vmcb->save;
+
+    return (struct guest_paging){
+        .cr0 = save->cr0,
+        .cr3 = save->cr3,
+        .cr4 = save->cr4,
+        .efer = save->efer,
+        .cs_base = save->cs.base,
+        .cs_long = (save->cs.attributes & SEGMENT_L) != 0,
+        .cs_32_bit = (save->cs.attributes & SEGMENT_DB) != 0,
+    };
+}
+
+static void dump_segment(const char *name, const struct vmcb_segment *segment)
+{
+    log_error("  %-4s %04x base %016lx limit %08x attributes %03x", name, segment->selector, segment->base,
+              segment->limit, segment->attributes);
+}
+
+static void dump_registers(const u64 *gpr, const struct vmcb_save *save)
+{
+    log_error("  rip %016lx  rflags %08lx  cpl %u", save->rip, save->rflags, save->cpl);
+    log_error("  rax %016lx  rbx %016lx  rcx %016lx  rdx %016lx", gpr[GPR_RAX], gpr[GPR_RBX], gpr[GPR_RCX],
+              gpr[GPR_RDX]);
+    log_error("  rsi %016lx  rdi %016lx  rbp %016lx  rsp %016lx", gpr[GPR_RSI], gpr[GPR_RDI], gpr[GPR_RBP],
+              save->rsp);
+    log_error("  r8  %016lx  r9  %016lx  r10 %016lx  r11 %016lx", gpr[GPR_R8], gpr[GPR_R9], gpr[GPR_R10],
+              gpr[GPR_R11]);
+    log_error("  r12 %016lx  r13 %016lx  r14 %016lx  r15 %016lx", gpr[GPR_R12], gpr[GPR_R13], gpr[GPR_R14],
+              gpr[GPR_R15]);
+    log_error("  cr0 %lx  cr2 %lx  cr3 %lx  cr4 %lx  efer %lx", save->cr0, save->cr2, save->cr3, save->cr4,
+              save->efer);
+    log_error("  dr6 %lx  dr7 %lx", save->dr6, save->dr7);
+}
+
+void svm_dump(struct vcpu *vcpu)
+{
+    const struct svm_vcpu *svm = svm_of(vcpu);
+
+    if (svm == NULL) {
+        log_error("there is no VMCB yet");
+        return;
+    }
+    const struct vmcb_control *control = &svm->vmcb->control;
+    const struct vmcb_save *save = &svm->vmcb->save;
+
+    log_error("guest of CPU %u, last exit %s (%lx)", vcpu->index,
+              svm_exit_name(svm_exit_index(control->exit_code)), control->exit_code);
+    log_error("  exitinfo1 %lx  exitinfo2 %lx  exitintinfo %lx  eventinj %lx", control->exit_info_1,
+              control->exit_info_2, control->exit_int_info, control->event_inj);
+    log_error("  shadow %lx  v_intr %lx  asid %x  np %lx  ncr3 %lx  stepping %s", control->interrupt_state,
+              control->v_intr, control->asid, control->nested_control, control->n_cr3,
+              svm->step.active ? "yes" : "no");
+    dump_registers(vcpu->gpr, save);
+    dump_segment("cs", &save->cs);
+    dump_segment("ss", &save->ss);
+    dump_segment("ds", &save->ds);
+    dump_segment("es", &save->es);
+    dump_segment("fs", &save->fs);
+    dump_segment("gs", &save->gs);
+    dump_segment("tr", &save->tr);
+    dump_segment("ldtr", &save->ldtr);
+    dump_segment("gdtr", &save->gdtr);
+    dump_segment("idtr", &save->idtr);
+}

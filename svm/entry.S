@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The way into the guest and back, and the few SVM instructions that C cannot say.
+ *
+ * Register contract of svm_run_loop(vcpu RDI, vmcb RSI, host_vmcb RDX, stack_top RCX): never returns. At VMRUN all registers
+ * but RAX and RSP hold the guest's values from vcpu->gpr; those two, RIP and RFLAGS are in the VMCB. VMEXIT gives back
+ * Umbra's RAX, RSP, RIP, RFLAGS, CS, SS, DS, ES, GDTR, IDTR, CR0, CR3, CR4, EFER and nothing else: every other register is
+ * the guest's until it is saved. GIF is 0 in Umbra for ever: svm_clgi() before the first round, VMRUN sets it, VMEXIT
+ * clears it; so interrupts, NMI, SMI and INIT wait for the guest and no handler of Umbra's runs on half-switched state.
+ */
+#include "asm-offsets.h"
+
+        .text
+
+        /* The frame at RSP in the loop. */
+        .set    FRAME_VCPU, 0
+        .set    FRAME_VMCB, 8
+        .set    FRAME_HOST_VMCB, 16
+
+        .global svm_run_loop
+        .type   svm_run_loop, @function
+svm_run_loop:
+        mov     %rcx, %rsp
+        push    $0                      /* keeps the call below 16-byte aligned */
+        push    %rdx
+        push    %rsi
+        push    %rdi
+1:      mov     FRAME_VMCB(%rsp), %rax
+        /* From VMLOAD on FS, GS, TR, LDTR are the guest's: no per-CPU data and no exception of Umbra's until the other VMLOAD. */
+        vmload  %rax
+        mov     VCPU_GPR_RCX(%rdi), %rcx
+        mov     VCPU_GPR_RDX(%rdi), %rdx
+        mov     VCPU_GPR_RBX(%rdi), %rbx
+        mov     VCPU_GPR_RBP(%rdi), %rbp
+        mov     VCPU_GPR_RSI(%rdi), %rsi
+        mov     VCPU_GPR_R8(%rdi), %r8
+        mov     VCPU_GPR_R9(%rdi), %r9
+        mov     VCPU_GPR_R10(%rdi), %r10
+        mov     VCPU_GPR_R11(%rdi), %r11
+        mov     VCPU_GPR_R12(%rdi), %r12
+        mov     VCPU_GPR_R13(%rdi), %r13
+        mov     VCPU_GPR_R14(%rdi), %r14
+        mov     VCPU_GPR_R15(%rdi), %r15
+        mov     VCPU_GPR_RDI(%rdi), %rdi /* last: it was the pointer */
+        vmrun   %rax
+        /* RAX is still the VMCB's address: the guest's RAX went into the VMCB. Before anything loads FS, GS, TR or LDTR. */
+        vmsave  %rax
+        mov     FRAME_VCPU(%rsp), %rax  /* the one free register, since RAX is saved already */
+        mov     %rcx, VCPU_GPR_RCX(%rax)
+        mov     %rdx, VCPU_GPR_RDX(%rax)
+        mov     %rbx, VCPU_GPR_RBX(%rax)
+        mov     %rbp, VCPU_GPR_RBP(%rax)
+        mov     %rsi, VCPU_GPR_RSI(%rax)
+        mov     %rdi, VCPU_GPR_RDI(%rax)
+        mov     %r8, VCPU_GPR_R8(%rax)
+        mov     %r9, VCPU_GPR_R9(%rax)
+        mov     %r10, VCPU_GPR_R10(%rax)
+        mov     %r11, VCPU_GPR_R11(%rax)
+        mov     %r12, VCPU_GPR_R12(%rax)
+        mov     %r13, VCPU_GPR_R13(%rax)
+        mov     %r14, VCPU_GPR_R14(%rax)
+        mov     %r15, VCPU_GPR_R15(%rax)
+        mov     %rax, %rdi
+        mov     FRAME_HOST_VMCB(%rsp), %rax
+        /* Umbra's GS base and TR are back: C may run. */
+        vmload  %rax
+        xor     %ebp, %ebp              /* a backtrace ends here, not in the guest's frame pointers */
+        call    svm_exit
+        mov     FRAME_VCPU(%rsp), %rdi  /* svm_exit may clobber RDI */
+        jmp     1b
+        .size   svm_run_loop, . - svm_run_loop
+
+/* void svm_vmsave(u64 vmcb): clobbers RAX. */
+        .global svm_vmsave
+        .type   svm_vmsave, @function
+svm_vmsave:
+        mov     %rdi, %rax
+        vmsave  %rax
+        ret
+        .size   svm_vmsave, . - svm_vmsave
+
+/* void svm_clgi(void): clobbers nothing. */
+        .global svm_clgi
+        .type   svm_clgi, @function
+svm_clgi:
+        clgi
+        ret
+        .size   svm_clgi, . - svm_clgi
+
+/*
+ * void svm_take_pending(void): one moment with GIF set. A pending INIT, which VM_CR.R_INIT has turned into #SX, ends here in
+ * the fix-up table; an NMI goes to Umbra's handler; interrupts do not come, because RFLAGS.IF is 0. Clobbers nothing.
+ */
+        .global svm_take_pending
+        .type   svm_take_pending, @function
+svm_take_pending:
+        stgi
+1:      nop
+2:      clgi
+        ret
+        .size   svm_take_pending, . - svm_take_pending
+
+        .pushsection .fixups, "a"
+        .quad   1b, 2b
+        .quad   2b, 2b
+        .popsection
+
+        .section .note.GNU-stack, "", @progbits

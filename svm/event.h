@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Events on their way to the guest: exceptions that Umbra raises, and events whose delivery an exit
+ * interrupted.
+ */
+#ifndef UMBRA_SVM_EVENT_H
+#define UMBRA_SVM_EVENT_H
+
+#include "svm/svm.h"
+
+/* What the CPU delivers when an exception is raised while another event is being delivered. */
+enum svm_delivery { SVM_DELIVER_IT, SVM_DELIVER_DOUBLE_FAULT, SVM_DELIVER_SHUTDOWN };
+
+/* Pure. `in_flight` is an EXITINTINFO; APM vol. 2 8.2.9. */
+enum svm_delivery svm_event_combine(u64 in_flight, unsigned vector);
+
+/*
+ * Pure. The EVENTINJ that finishes the interrupted delivery which EXITINTINFO describes; 0 if there is none,
+ * or if the guest does so itself by executing its INT, INT3 or INTO again.
+ */
+u64 svm_event_reinjection(u64 exit_int_info);
+
+/* Pure: does this exception push an error code (APM vol. 2 table 8-1)? */
+bool svm_event_has_error_code(unsigned vector);
+
+/*
+ * Raises an exception of the guest at its current RIP, as the outcome of the present exit. A fault, if not
+ * #DB. If the exit interrupted the delivery of another event, the two combine to #DF or to a shutdown.
+ */
+void svm_event_raise(struct svm_vcpu *svm, unsigned vector, u32 error_code);
+
+/* A trap-like #DB; DR6 is the caller's business. */
+void svm_event_debug_trap(struct svm_vcpu *svm);
+
+/* An NMI that Umbra took on the guest's behalf. */
+void svm_event_nmi(struct svm_vcpu *svm);
+
+#endif

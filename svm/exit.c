@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From the exit code to its handler, and what the handler's answer does to the guest's instruction. Each
+ * handled exit has one function; an exit without one ends in a report, since Umbra asked for no such
+ * intercept.
+ */
+#include "arch/cpu.h"
+#include "arch/msr.h"
+#include "arch/print.h"
+#include "arch/reset.h"
+#include "svm/capability.h"
+#include "svm/efer.h"
+#include "svm/event.h"
+#include "svm/exit-name.h"
+#include "svm/instruction.h"
+#include "svm/npf.h"
+#include "svm/step.h"
+
+typedef enum exit_action exit_handler(struct svm_vcpu *svm);
+
+void svm_guest_shutdown(struct svm_vcpu *svm, const char *reason)
+{
+    const struct vmcb_save *save = &svm->vmcb->save;
+
+    log_quiet(false);
+    log_error("guest triple fault at %04x:%016lx: %s", save->cs.selector, save->rip, reason);
+    svm_dump(svm->vcpu);
+    vcpu_report(svm->vcpu);
+    log_error("the machine is reset, as it would have been without Umbra");
+    machine_reset();
+}
+
+static enum exit_action exit_cpuid(struct svm_vcpu *svm)
+{
+    if (!svm_find_next_rip(svm, SVM_INSTRUCTION_CPUID))
+        return EXIT_RESUME;
+    return cpuid_exit(svm->vcpu, svm->vmcb->save.cr4);
+}
+
+static enum exit_action read_efer(struct svm_vcpu *svm)
+{
+    u64 efer = svm_efer_visible(svm->vmcb->save.efer);
+
+    svm->vcpu->gpr[GPR_RAX] = (u32)efer;
+    svm->vcpu->gpr[GPR_RDX] = efer >> 32;
+    return EXIT_SKIP;
+}
+
+static enum exit_action write_efer(struct svm_vcpu *svm)
+{
+    struct vmcb_save *save = &svm->vmcb->save;
+    u64 wanted = svm->vcpu->gpr[GPR_RDX] << 32 | (u32)svm->vcpu->gpr[GPR_RAX];
+
+    if (!svm_efer_write(save->efer, wanted, save->cr0, svm->efer_writable, &save->efer))
+        return EXIT_GP;
+    svm_changed(svm, CLEAN_CRX);
+    /* WRMSR would have dropped translations that were made under the old NXE; VMRUN alone does not. */
+    svm->flush_guest = true;
+    return EXIT_SKIP;
+}
+
+static enum exit_action exit_msr(struct svm_vcpu *svm)
+{
+    bool write = svm->vmcb->control.exit_info_1 != 0;
+    bool efer = (u32)svm->vcpu->gpr[GPR_RCX] == MSR_EFER;
+
+    if (!svm_find_next_rip(svm, write ? SVM_INSTRUCTION_WRMSR : SVM_INSTRUCTION_RDMSR))
+        return EXIT_RESUME;
+    /* EFER is in the VMCB and thus not the neutral policy's. */
+    if (efer)
+        return write ? write_efer(svm) : read_efer(svm);
+    return write ? wrmsr_exit(svm->vcpu) : rdmsr_exit(svm->vcpu);
+}
+
+static enum exit_action exit_xsetbv(struct svm_vcpu *svm)
+{
+    struct exit_context context = svm_context(svm);
+
+    if (!svm_find_next_rip(svm, SVM_INSTRUCTION_XSETBV))
+        return EXIT_RESUME;
+    return xsetbv_exit(svm->vcpu, &context);
+}
+
+static enum exit_action exit_invd(struct svm_vcpu *svm)
+{
+    /* The CPU checks CPL before the intercept; QEMU's TCG does not check it at all. */
+    if (svm->vmcb->save.cpl != 0)
+        return EXIT_GP;
+    if (!svm_find_next_rip(svm, SVM_INSTRUCTION_INVD))
+        return EXIT_RESUME;
+    return invd_exit();
+}
+
+static enum exit_action exit_vmmcall(struct svm_vcpu *svm)
+{
+    struct exit_context context = svm_context(svm);
+
+    if (!svm_find_next_rip(svm, SVM_INSTRUCTION_VMMCALL))
+        return EXIT_RESUME;
+    return hypercall_exit(svm->vcpu, &context);
+}
+
+/* SVM is hidden: on a CPU without it these opcodes are undefined. */
+static enum exit_action exit_svm_instruction(struct svm_vcpu *svm)
+{
+    (void)svm;
+    return EXIT_UD;
+}
+
+/*
+ * With EFER.SVME set the CPU checks the CPL of an SVM instruction, and the address in its RAX, before the
+ * intercept; without SVM it never gets that far, because #UD comes first. Those checks raise #GP(0) and
+ * interrupt no event delivery.
+ */
+static enum exit_action exit_general_protection(struct svm_vcpu *svm)
+{
+    const struct vmcb_control *control = &svm->vmcb->control;
+    struct instruction decoded;
+
+    if (control->exit_info_1 == 0 && (control->exit_int_info & EVENT_VALID) == 0 &&
+        svm_fetch_instruction(svm, &decoded) && svm_instruction_needs_svm(&decoded))
+        return EXIT_UD;
+    svm_event_raise(svm, EXC_GP, (u32)control->exit_info_1);
+    return EXIT_RESUME;
+}
+
+static enum exit_action exit_shutdown(struct svm_vcpu *svm)
+{
+    svm_guest_shutdown(svm, "an exception during the delivery of #DF");
+}
+
+/*
+ * The INIT is still pending: it is swallowed, and the guest gets its effect. (QEMU's TCG does not hold it
+ * back while GIF is 0: there the CPU is gone before this runs, and firmware starts anew.)
+ */
+static enum exit_action exit_init(struct svm_vcpu *svm)
+{
+    struct start_state start = {0};
+
+    svm_take_pending();
+    start_state_init(&start);
+    svm_load_start(svm, &start);
+    if (svm->vcpu->nmi_pending) {
+        svm->vcpu->nmi_pending = false;
+        svm_event_nmi(svm);
+    }
+    return EXIT_RESUME;
+}
+
+static enum exit_action exit_npf(struct svm_vcpu *svm)
+{
+    const struct vmcb_control *control = &svm->vmcb->control;
+    struct exit_context context = svm_context(svm);
+    struct violation violation = {
+        .gpa = gpa(control->exit_info_2),
+        .access = svm_npf_access(control->exit_info_1, svm->vmcb->save.cpl, machine.mode_based_execute),
+        .raw = control->exit_info_1,
+    };
+
+    if ((violation.raw & NPF_RESERVED) != 0)
+        fatal("nested paging met a reserved bit in Umbra's own tables at guest-physical %lx (EXITINFO1 %lx): "
+              "a bug of "
+              "Umbra's, please report it",
+              violation.gpa.raw, violation.raw);
+
+    enum exit_action action = violation_exit(svm->vcpu, &violation, &context);
+    if (action == EXIT_STEP && (control->exit_int_info & EVENT_VALID) != 0) {
+        /* Delivery clears TF before the first instruction, so it cannot be stepped. An IDT or a stack there
+         * is no use anyway. */
+        violation_step_done(svm->vcpu);
+        svm_guest_shutdown(svm, "an event is delivered through memory that the guest does not have");
+    }
+    return action;
+}
+
+/*
+ * A real CPU says VMEXIT_INVALID for a VMCB that VMRUN refuses: Umbra's own fault. QEMU's TCG says it also
+ * when the guest sets a reserved bit of CR3 or CR4, which is #GP(0).
+ */
+static enum exit_action exit_invalid(struct svm_vcpu *svm)
+{
+    struct instruction decoded;
+
+    if ((svm->vmcb->control.exit_int_info & EVENT_VALID) == 0 && svm_fetch_instruction(svm, &decoded) &&
+        svm_instruction_moves_to_paging_cr(&decoded))
+        return EXIT_GP;
+    fatal("VMRUN refused the VMCB (VMEXIT_INVALID): a bug of Umbra's, please report it");
+}
+
+static exit_handler *const handlers[SVM_EXIT_COUNT] = {
+    [VMEXIT_EXCP0 + EXC_GP] = exit_general_protection,
+    [VMEXIT_INIT] = exit_init,
+    [VMEXIT_CPUID] = exit_cpuid,
+    [VMEXIT_INVD] = exit_invd,
+    [VMEXIT_INVLPGA] = exit_svm_instruction,
+    [VMEXIT_MSR] = exit_msr,
+    [VMEXIT_SHUTDOWN] = exit_shutdown,
+    [VMEXIT_VMRUN] = exit_svm_instruction,
+    [VMEXIT_VMMCALL] = exit_vmmcall,
+    [VMEXIT_VMLOAD] = exit_svm_instruction,
+    [VMEXIT_VMSAVE] = exit_svm_instruction,
+    [VMEXIT_STGI] = exit_svm_instruction,
+    [VMEXIT_CLGI] = exit_svm_instruction,
+    [VMEXIT_SKINIT] = exit_svm_instruction,
+    [VMEXIT_XSETBV] = exit_xsetbv,
+    [SVM_EXIT_NPF] = exit_npf,
+    [SVM_EXIT_INVALID] = exit_invalid,
+};
+
+static enum exit_action dispatch(struct svm_vcpu *svm, u32 index)
+{
+    exit_handler *handler = handlers[index];
+
+    if (handler == NULL)
+        fatal("exit %s (%lx), which Umbra did not ask for and cannot handle", svm_exit_name(index),
+              svm->vmcb->control.exit_code);
+    return handler(svm);
+}
+
+/* The instruction is done: what the CPU does at its end. */
+static void skip_instruction(struct svm_vcpu *svm)
+{
+    struct vmcb *vmcb = svm->vmcb;
+
+    vmcb->save.rip = svm->next_rip;
+    vmcb->save.rflags &= ~RFLAGS_RF;
+    vmcb->control.interrupt_state &= ~INTERRUPT_SHADOW;
+    if ((vmcb->save.rflags & RFLAGS_TF) != 0)
+        svm_step_emulated(svm);
+}
+
+static void apply(struct svm_vcpu *svm, enum exit_action action)
+{
+    switch (action) {
+    case EXIT_RESUME:
+        break;
+    case EXIT_SKIP:
+        skip_instruction(svm);
+        break;
+    case EXIT_UD:
+        svm_step_cancel(svm);
+        svm_event_raise(svm, EXC_UD, 0);
+        break;
+    case EXIT_GP:
+        svm_step_cancel(svm);
+        svm_event_raise(svm, EXC_GP, 0);
+        break;
+    case EXIT_STEP:
+        svm_step_begin(svm);
+        break;
+    }
+}
+
+/* Everything but a further violation ends a step, and most of it undoes the step first. */
+static void exit_during_step(struct svm_vcpu *svm, u32 index)
+{
+    if (index >= VMEXIT_EXCP0 && index < VMEXIT_EXCP0 + 32) {
+        svm_step_exception(svm, index - VMEXIT_EXCP0);
+        return;
+    }
+    if (index == VMEXIT_NMI) {
+        svm_step_exception(svm, EXC_NMI);
+        return;
+    }
+    if (index != SVM_EXIT_NPF)
+        svm_step_cancel(svm);
+    apply(svm, dispatch(svm, index));
+}
+
+/* No guest instruction runs between here and the flush, which VMRUN does before the first one. */
+static void order_flush(struct svm_vcpu *svm)
+{
+    svm->vmcb->control.tlb_control =
+        svm_features.flush_by_asid ? TLB_CONTROL_FLUSH_GUEST : TLB_CONTROL_FLUSH_ALL;
+    svm->flush_guest = false;
+    if (machine.tdp.flush_pending)
+        tdp_flushed(&machine.tdp);
+}
+
+void svm_exit(struct vcpu *vcpu)
+{
+    struct svm_vcpu *svm = svm_of(vcpu);
+    struct vmcb *vmcb = svm->vmcb;
+    u32 index = svm_exit_index(vmcb->control.exit_code);
+
+    vcpu->gpr[GPR_RAX] = vmcb->save.rax;
+    vmcb->control.clean = svm->clean;
+    vmcb->control.tlb_control = TLB_CONTROL_NOTHING;
+    account_exit(&vcpu->accounting, index, read_tsc(), vmcb->save.rip, vmcb->control.exit_info_1);
+    if ((vmcb->control.exit_int_info & EVENT_VALID) != 0)
+        vmcb->control.event_inj = svm_event_reinjection(vmcb->control.exit_int_info);
+
+    if (__builtin_expect(svm->step.active, 0))
+        exit_during_step(svm, index);
+    else
+        apply(svm, dispatch(svm, index));
+
+    vmcb->save.rax = vcpu->gpr[GPR_RAX];
+    if (machine.tdp.flush_pending || svm->flush_guest)
+        order_flush(svm);
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Next RIP by NRIP save or by decoding; see svm/instruction.h. Opcodes: APM vol. 3 appendix A.
+ */
+#include "svm/instruction.h"
+
+#include "arch/x86.h"
+#include "svm/capability.h"
+
+/* Group 7 (0F 01) with mod = 3 is told apart by the whole ModRM byte. */
+enum { OPCODE_GROUP_7 = 0x01, MODRM_NONE = 0, OPCODE_ESCAPE = 0x0f, OPCODE_MOV_TO_CR = 0x22 };
+
+static const struct {
+    u8 opcode; /* after 0F */
+    u8 modrm;
+    u8 bytes; /* without prefixes */
+} instructions[] = {
+    [SVM_INSTRUCTION_CPUID] = {0xa2, MODRM_NONE, 2},
+    [SVM_INSTRUCTION_RDMSR] = {0x32, MODRM_NONE, 2},
+    [SVM_INSTRUCTION_WRMSR] = {0x30, MODRM_NONE, 2},
+    [SVM_INSTRUCTION_INVD] = {0x08, MODRM_NONE, 2},
+    [SVM_INSTRUCTION_XSETBV] = {OPCODE_GROUP_7, 0xd1, 3},
+    [SVM_INSTRUCTION_VMMCALL] = {OPCODE_GROUP_7, 0xd9, 3},
+};
+
+static u8 modrm_of(const struct instruction *decoded)
+{
+    return (u8)(decoded->mod << 6 | (decoded->reg & 7) << 3 | (decoded->rm & 7));
+}
+
+static bool is_0f(const struct instruction *decoded, u8 opcode)
+{
+    return decoded->encoding == ENCODING_LEGACY && decoded->map == OPCODE_MAP_0F && decoded->opcode == opcode;
+}
+
+bool svm_instruction_is(const struct instruction *decoded, enum svm_instruction which)
+{
+    if (!is_0f(decoded, instructions[which].opcode))
+        return false;
+    return instructions[which].modrm == MODRM_NONE || modrm_of(decoded) == instructions[which].modrm;
+}
+
+bool svm_instruction_needs_svm(const struct instruction *decoded)
+{
+    u8 modrm = modrm_of(decoded);
+
+    return is_0f(decoded, OPCODE_GROUP_7) && modrm >= 0xd8 && modrm <= 0xdf &&
+           modrm != instructions[SVM_INSTRUCTION_VMMCALL].modrm;
+}
+
+bool svm_instruction_moves_to_paging_cr(const struct instruction *decoded)
+{
+    return is_0f(decoded, OPCODE_MOV_TO_CR) && (decoded->reg == 3 || decoded->reg == 4);
+}
+
+bool svm_fetch_instruction(struct svm_vcpu *svm, struct instruction *decoded)
+{
+    struct guest_paging paging = svm_paging(svm);
+    u8 bytes[INSTRUCTION_MAX_BYTES];
+    size_t count = guest_fetch(&paging, svm->vmcb->save.rip, bytes, sizeof(bytes));
+
+    return decode_instruction(bytes, count, guest_decode_mode(&paging), decoded) == DECODE_OK;
+}
+
+static void set_next_rip(struct svm_vcpu *svm, u64 length)
+{
+    u64 next = svm->vmcb->save.rip + length;
+
+    svm->next_rip = svm_context(svm).code64 ? next : (u32)next;
+}
+
+/*
+ * What remains when there is no NRIP save, as in QEMU's TCG. The exit itself proves which instruction it was;
+ * only its prefixes are unknown, and nearly always there are none: two or three bytes tell.
+ */
+static bool find_next_rip_by_decoding(struct svm_vcpu *svm, enum svm_instruction which)
+{
+    struct guest_paging paging = svm_paging(svm);
+    struct instruction decoded;
+    u8 bytes[3];
+    size_t wanted = instructions[which].bytes;
+    size_t count = guest_fetch(&paging, svm->vmcb->save.rip, bytes, wanted);
+
+    /* In ROM or a device's memory, which Umbra does not read: prefixes are assumed to be absent. */
+    bool plain = count < wanted || (bytes[0] == OPCODE_ESCAPE && bytes[1] == instructions[which].opcode &&
+                                    (wanted == 2 || bytes[2] == instructions[which].modrm));
+    if (plain) {
+        set_next_rip(svm, wanted);
+        return true;
+    }
+    if (!svm_fetch_instruction(svm, &decoded) || !svm_instruction_is(&decoded, which))
+        return false;
+    set_next_rip(svm, decoded.length);
+    return true;
+}
+
+bool svm_find_next_rip(struct svm_vcpu *svm, enum svm_instruction which)
+{
+    if (svm_features.nrip_save) {
+        svm->next_rip = svm->vmcb->control.n_rip;
+        return true;
+    }
+    return find_next_rip_by_decoding(svm, which);
+}

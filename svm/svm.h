@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The SVM half of a virtual CPU, and what the files of svm/ share. Nothing outside svm/ includes it.
+ * Between two exits all guest state is in the VMCB, in vcpu->gpr, or live in registers that Umbra does not
+ * use (XCR0, FPU, DR0 to DR3, TSC_AUX, PKRU ...). While an exit is handled vcpu->gpr[GPR_RAX] stands for
+ * VMCB.RAX.
+ */
+#ifndef UMBRA_SVM_SVM_H
+#define UMBRA_SVM_SVM_H
+
+#include "mm/guest-walk.h"
+#include "svm/vmcb.h"
+#include "vcpu/vcpu.h"
+
+/* One guest instruction being executed on its own: svm/step.h. */
+struct svm_step {
+    bool active;
+    bool guest_btf;
+    u64 rip;
+    u64 rflags; /* the guest's TF and RF among them */
+    u64 dr6;
+    u64 interrupt_state;
+};
+
+struct svm_vcpu {
+    struct vmcb *vmcb;
+    struct vcpu *vcpu;
+    u64 next_rip;     /* valid while an exit of an instruction is handled, after svm_find_next_rip() */
+    u32 clean;        /* CLEAN_KNOWN, or 0 if the CPU has no clean bits */
+    bool flush_guest; /* the guest's translations have to go at the next VMRUN */
+    hpa_t vmcb_frame;
+    hpa_t host_vmcb_frame; /* Umbra's own state that VMRUN does not switch, for VMSAVE and VMLOAD */
+    u64 efer_writable;
+    struct svm_step step;
+};
+_Static_assert(sizeof(struct svm_vcpu) <= PAGE_SIZE, "it is allocated as one frame");
+
+static inline struct svm_vcpu *svm_of(const struct vcpu *vcpu)
+{
+    return vcpu->vendor;
+}
+
+/* The CPU must not use its own copy of these groups (CLEAN_...) of the VMCB at the next VMRUN. */
+static inline void svm_changed(struct svm_vcpu *svm, u32 groups)
+{
+    svm->vmcb->control.clean &= ~groups;
+}
+
+/* The registers that the neutral handlers ask for. */
+struct exit_context svm_context(const struct svm_vcpu *svm);
+/* As guest_walk() and guest_fetch() need it. */
+struct guest_paging svm_paging(const struct svm_vcpu *svm);
+
+/* vendor.dump */
+void svm_dump(struct vcpu *vcpu);
+
+/* The guest cannot go on: reports it as a triple fault, for that reason, and resets the machine. */
+_Noreturn void svm_guest_shutdown(struct svm_vcpu *svm, const char *reason);
+
+/* svm/setup.c: puts a start state into the VMCB; everything else in it becomes as after INIT. */
+void svm_load_start(struct svm_vcpu *svm, const struct start_state *start);
+
+/*
+ * svm/entry.S: loads the guest's registers, VMLOAD, VMRUN, VMSAVE, saves them, calls svm_exit(vcpu), for
+ * ever. It runs on the stack that ends at stack_top (16-byte aligned) and leaves nothing on the caller's.
+ * Physical addresses.
+ */
+_Noreturn void svm_run_loop(struct vcpu *vcpu, u64 vmcb, u64 host_vmcb, u64 stack_top);
+/* VMSAVE of the current state; CLGI; and one moment with GIF set, in which what is pending comes in. */
+void svm_vmsave(u64 vmcb);
+void svm_clgi(void);
+void svm_take_pending(void);
+
+/* svm/exit.c: handles the exit that the VMCB describes; when it returns the guest can be entered. */
+void svm_exit(struct vcpu *vcpu);
+
+#endif
