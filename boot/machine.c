@@ -10,9 +10,6 @@
 #define CPUID_EDX_MTRR           BIT(12)
 #define CPUID_EXTENDED_ADDRESSES 0x80000008u
 
-/* Four levels of second-level tables translate at most this much: SDM vol. 3C 29.3.2. */
-enum { TDP_ADDRESS_BITS = 48 };
-
 static void read_mtrrs(struct mtrr_state *mtrr, unsigned maxphyaddr)
 {
     static const u32 fixed[MTRR_FIXED_COUNT] = {
@@ -40,7 +37,7 @@ const char *boot_machine_init(const struct tdp_config *config)
                                     "machine more memory and report it";
     u64 mapped = align_up(max_u64(GIB(4), memmap_ram_top(&guest_memmap)), GIB(1));
 
-    machine.physical_limit = BIT(min_u64(config->maxphyaddr, TDP_ADDRESS_BITS));
+    machine.physical_limit = machine_physical_limit(config->maxphyaddr);
     machine.mode_based_execute = config->mode_based_execute;
     if (tdp_init(&machine.tdp, config) != TDP_OK ||
         tdp_map(&machine.tdp, 0, min_u64(mapped, machine.physical_limit), TDP_RWX, MT_WB) != TDP_OK ||

@@ -152,8 +152,7 @@ static struct percpu *create_cpu(unsigned index)
     struct percpu *cpu = phys_to_virt(cpu_frames);
     cpu->index = index;
     cpu->vcpu = phys_to_virt(vcpu_frames);
-    cpu->vcpu->index = index;
-    if (!frame_alloc(&cpu->vcpu->scratch))
+    if (!vcpu_init(cpu->vcpu, index))
         fatal("Umbra's memory pool is empty: give the machine more memory and report it");
     cpu_tables_load(cpu, &stacks);
     return cpu;

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/* What all virtual CPUs share, the making of one, and its part of a fatal report. */
+#include "vcpu/vcpu.h"
+
+#include "arch/cpu.h"
+#include "arch/msr.h"
+#include "arch/string.h"
+#include "mm/frame.h"
+#include "mm/phys.h"
+
+/* Four levels of second-level tables translate so many bits: SDM vol. 3C 29.3.2. */
+enum { TDP_ADDRESS_BITS = 48 };
+
+enum { REPORT_EXITS = 16 };
+
+#define CPUID_STRUCTURED         0x7u
+#define CPUID_ECX_TME            BIT(13)
+#define CPUID_EXTENDED           0x80000000u
+#define CPUID_ENCRYPTION         0x8000001fu
+#define CPUID_EBX_REDUCTION(ebx) ((ebx) >> 6 & 0x3f) /* physical-address bits that encryption takes */
+
+struct machine machine;
+
+/* TME-MK: the highest physical-address bits choose a key (SDM vol. 4, IA32_TME_ACTIVATE). */
+static unsigned tme_key_bits(void)
+{
+    u64 activate;
+    if (cpuid(0, 0).eax < CPUID_STRUCTURED || (cpuid(CPUID_STRUCTURED, 0).ecx & CPUID_ECX_TME) == 0 ||
+        !rdmsr_safe(MSR_IA32_TME_ACTIVATE, &activate) || (activate & IA32_TME_ACTIVATE_ENABLE) == 0)
+        return 0;
+    return (unsigned)((activate & IA32_TME_ACTIVATE_KEYID_BITS) >> 32);
+}
+
+/* SME: with encryption allowed, the C-bit and those above it are no address bits (APM vol. 2 7.10.1). */
+static unsigned sme_key_bits(void)
+{
+    u64 syscfg;
+    if (cpuid(CPUID_EXTENDED, 0).eax < CPUID_ENCRYPTION || !rdmsr_safe(MSR_SYSCFG, &syscfg) ||
+        (syscfg & SYSCFG_MEM_ENCRYPTION_MODE_EN) == 0)
+        return 0;
+    return CPUID_EBX_REDUCTION(cpuid(CPUID_ENCRYPTION, 0).ebx);
+}
+
+u64 machine_physical_limit(unsigned maxphyaddr)
+{
+    unsigned key_bits = tme_key_bits() + sme_key_bits();
+    return BIT(min_u64(maxphyaddr - key_bits, TDP_ADDRESS_BITS));
+}
+
+bool vcpu_init(struct vcpu *vcpu, unsigned index)
+{
+    vcpu->index = index;
+    if (!frame_alloc(&vcpu->scratch))
+        return false;
+    memset(phys_to_virt(vcpu->scratch), 0xff, PAGE_SIZE);
+    return true;
+}
+
+void vcpu_report(const struct vcpu *vcpu)
+{
+    accounting_print(&vcpu->accounting, REPORT_EXITS);
+}
