@@ -211,10 +211,10 @@ static enum exit_action dispatch(struct svm_vcpu *svm, u32 index)
 {
     exit_handler *handler = handlers[index];
 
-    if (handler == NULL)
-        fatal("exit %s (%lx), which Umbra did not ask for and cannot handle", svm_exit_name(index),
-              svm->vmcb->control.exit_code);
-    return handler(svm);
+    if (handler != NULL)
+        return handler(svm);
+    fatal("exit %s (%lx), which Umbra did not ask for and cannot handle", svm_exit_name(index),
+          svm->vmcb->control.exit_code);
 }
 
 /* The instruction is done: what the CPU does at its end. */

@@ -24,8 +24,8 @@ struct vendor {
     /* Builds the VMCS or VMCB of this CPU's guest on machine.tdp. NULL, or a sentence as above. */
     const char *(*prepare)(struct vcpu *vcpu, const struct start_state *start);
 
-    /* Runs the guest on this CPU for ever: enter, handle the exit, repeat. */
-    void (*run)(struct vcpu *vcpu) __attribute__((noreturn));
+    /* Runs the guest on this CPU for ever: enter, handle the exit, repeat. It does not return. */
+    void (*run)(struct vcpu *vcpu);
 
     /* Name of an exit reason index of the accounting. */
     const char *(*reason_name)(u32 reason);
