@@ -47,8 +47,10 @@ class Expectations:
         self.line_start = self.text.rfind("\n") + 1
 
     def missing(self):
-        """The first expected pattern that has not been seen, or None."""
-        return self.expected[self.seen].pattern if self.seen < len(self.expected) else None
+        """The first expected or awaited pattern that has not been seen, or None."""
+        if self.seen < len(self.expected):
+            return self.expected[self.seen].pattern
+        return self.until.pattern if self.until and not self.finished else None
 
 
 class Pty:
@@ -146,6 +148,14 @@ class Console:
             sys.stdout.buffer.write(data if self.saved is not None else data.replace(b"\r", b""))
             sys.stdout.flush()
         return data.decode("latin-1").replace("\r", "")
+
+    def complaint(self):
+        """The last lines that the emulator itself wrote to its terminal, for when it would not run."""
+        self.screen_record.write(self.screen.read())
+        with open(self.screen_record.name, encoding="latin-1") as file:
+            text = re.sub(r"\x1b[\[(][0-9;?]*[A-Za-z]|[^\x20-\x7e\n]", "", file.read())
+        noise = re.compile(r"[ =]*$|ALSA lib|\d+[ei]\[")
+        return [line.strip() for line in text.splitlines() if not noise.match(line)][-4:]
 
     def drain(self):
         """What is left on the serial line after the emulator has gone."""

@@ -46,11 +46,9 @@ class Emulator:
         self.options = options
         self.image = image
         self.directory = directory
+        self.log = os.path.join(directory, self.name.lower() + ".log")
         self.process = None
         self.used = 0.0
-
-    def command(self, serial):
-        raise NotImplementedError
 
     def spawn(self, command, **streams):
         limit = int(self.options.timeout) + 30 if self.options.timeout else None
@@ -61,6 +59,14 @@ class Emulator:
                 resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
 
         self.process = subprocess.Popen(command, start_new_session=True, preexec_fn=limit_cpu, **streams)
+
+    def log_text(self):
+        """The emulator's log so far; nothing if it never came to write one."""
+        try:
+            with open(self.log, encoding="latin-1") as file:
+                return file.read()
+        except OSError:
+            return ""
 
     def cpu_time(self):
         """Processor seconds used so far; the last known value once the emulator is gone."""
@@ -99,7 +105,6 @@ class Bochs(Emulator):
 
     def __init__(self, options, image, directory):
         super().__init__(options, image, directory)
-        self.log = os.path.join(directory, "bochs.log")
         self.log_offset = 0
         self.resets = 0
 
@@ -153,8 +158,7 @@ class Bochs(Emulator):
 
     def end(self):
         """Returns (whether the guest ended the run itself, what happened)."""
-        with open(self.log, encoding="latin-1") as file:
-            text = file.read()
+        text = self.log_text()
         if self.resets > 1:
             return True, "the guest reset the machine"
         if re.search(r"soft power off|[Ss]hutdown port|shutdown requested", text):
@@ -164,11 +168,7 @@ class Bochs(Emulator):
 
     def progress(self):
         """How far the machine came, from the time stamps of the log."""
-        try:
-            with open(self.log, encoding="latin-1") as file:
-                ticks = re.findall(r"^(\d{11,})", file.read(), re.MULTILINE)
-        except OSError:
-            return ""
+        ticks = re.findall(r"^(\d{11,})", self.log_text(), re.MULTILINE)
         return "%d ticks" % int(ticks[-1]) if ticks else ""
 
 
@@ -181,7 +181,6 @@ class Qemu(Emulator):
         super().__init__(options, image, directory)
         self.control = None
         self.received = b""
-        self.log = os.path.join(directory, "qemu.log")
 
     def arguments(self, control):
         options = self.options
@@ -225,11 +224,7 @@ class Qemu(Emulator):
         return False, "QEMU ended (status %s)%s" % (status, "".join(", " + reason for reason in reasons))
 
     def triple_fault(self):
-        try:
-            with open(self.log, encoding="latin-1") as file:
-                return "Triple fault" in file.read()
-        except OSError:
-            return False
+        return "Triple fault" in self.log_text()
 
     def reasons(self):
         """The reasons of the SHUTDOWN events that QEMU has sent."""
