@@ -164,7 +164,9 @@ class Bochs(Emulator):
         if re.search(r"soft power off|[Ss]hutdown port|shutdown requested", text):
             return True, "the guest powered off"
         panics = re.findall(r"^\d+p(\[.*)$", text, re.MULTILINE)
-        return False, "Bochs panicked: " + panics[0] if panics else "Bochs ended (status %s)" % self.process.poll()
+        if panics:
+            return False, "Bochs panicked: " + panics[0]
+        return False, "Bochs ended (status %s)" % self.process.poll()
 
     def progress(self):
         """How far the machine came, from the time stamps of the log."""
