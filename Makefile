@@ -76,6 +76,21 @@ unit-decode-zydis := arch/decode.c arch/decode-tables.c
 unit-libs-decode-zydis := -lZydis
 UNIT_TESTS += guest-walk
 unit-guest-walk := mm/guest-walk.c mm/guest-mem.c mm/memmap.c
+UNIT_TESTS += vmx-controls
+unit-vmx-controls := vmx/controls.c vmx/cr0.c
+UNIT_TESTS += svm
+unit-svm := svm/controls.c svm/efer.c svm/event.c svm/exit-name.c svm/instruction.c svm/step.c svm/view.c arch/decode.c arch/decode-tables.c
+UNIT_TESTS += memmap
+unit-memmap := mm/memmap.c
+UNIT_TESTS += frame
+unit-frame := mm/frame.c
+UNIT_TESTS += mtrr
+unit-mtrr := mm/mtrr.c
+tdp-test-tools := tests/unit/tdp-specification.c tests/unit/simulated-tlb.c tests/unit/checked-frames.c
+UNIT_TESTS += tdp
+unit-tdp := mm/tdp.c mm/tdp-format.c mm/mtrr.c tests/unit/tdp-model.c $(tdp-test-tools)
+UNIT_TESTS += tdp-entries
+unit-tdp-entries := mm/tdp.c mm/tdp-format.c mm/mtrr.c $(tdp-test-tools)
 
 UNIT_BINARIES := $(UNIT_TESTS:%=$(BUILD)/unit/test-%)
 

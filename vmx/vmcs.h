@@ -35,7 +35,6 @@ enum vmcs_field {
     VMCS_MSR_BITMAPS = 0x2004,
     VMCS_EPT_POINTER = 0x201a,
     VMCS_XSS_EXITING_BITMAP = 0x202c,
-    VMCS_PCONFIG_EXITING_BITMAP = 0x203e,
 
     /* B.2.2 64-bit read-only data field */
     VMCS_GUEST_PHYSICAL_ADDRESS = 0x2400,

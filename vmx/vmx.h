@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of vmx/ know of each other: the VMX half of a virtual CPU and one group of functions per
+ * file. All of it runs on the CPU that the vcpu belongs to, with the vcpu's VMCS current.
+ */
+#ifndef UMBRA_VMX_VMX_H
+#define UMBRA_VMX_VMX_H
+
+#include "vcpu/vcpu.h"
+#include "vmx/vmcs.h"
+
+struct vmx_vcpu {
+    hpa_t vmxon_region, vmcs, msr_bitmap; /* a frame each */
+    u64 ept_pointer;
+    u16 vpid;    /* 0: not in use */
+    u32 primary; /* primary processor-based controls, without NMI-window exiting, which follows nmi_pending */
+    bool vmcs_current; /* VMREAD works */
+};
+
+static inline struct vmx_vcpu *vmx_of(const struct vcpu *vcpu)
+{
+    return vcpu->vendor;
+}
+
+/* --- setup.c --- */
+
+const char *vmx_enable(struct vcpu *vcpu);
+const char *vmx_prepare(struct vcpu *vcpu, const struct start_state *start);
+_Noreturn void vmx_run(struct vcpu *vcpu);
+
+/* --- guest-state.c --- */
+
+/*
+ * Puts the vcpu into the state that INIT leaves, changed by *start; DR7 and the debug controls are reset, the
+ * guest's MSRs other than EFER stay. Also used at boot, where setup.c has set those before.
+ */
+void vmx_guest_state_reset(struct vcpu *vcpu, const struct start_state *start);
+
+/* CR0, CR4 as the guest sees them. */
+u64 vmx_guest_cr0(void);
+u64 vmx_guest_cr4(void);
+
+/* What the vendor-neutral handlers need; also fills gpr[GPR_RSP]. */
+void vmx_exit_context(struct vcpu *vcpu, struct exit_context *context);
+
+/* CS.L in IA-32e mode. */
+bool vmx_code64(void);
+
+/* --- control-registers.c --- */
+
+/* Control-register accesses (exit reason 28). */
+enum exit_action vmx_control_register_exit(struct vcpu *vcpu, u64 qualification);
+
+/* --- tlb.c --- */
+
+/* Forgets all that this CPU may have cached before Umbra started. */
+void vmx_flush_all(void);
+/* Flushes this CPU's translations through machine.tdp and reports that to it; machine.tdp.flush_pending is
+ * set. */
+void vmx_flush_tdp(struct vcpu *vcpu);
+/* Drops the guest's linear and combined mappings, as a change of CR0.PG does on a CPU. */
+void vmx_flush_linear(struct vcpu *vcpu);
+
+/* --- event.c --- */
+
+/* A fault at the guest's current instruction. */
+void vmx_inject_exception(enum exception_vector vector, bool has_error_code, u32 error_code);
+/* Redoes the delivery of an event that this exit interrupted; returns false if there was none. */
+bool vmx_resume_delivery(void);
+/* The instruction of this exit is done: RIP, interrupt shadow, trap flag. `rip` is the guest's RIP. */
+void vmx_skip_instruction(u64 rip);
+/* An NMI exit, and the exit of an NMI window. */
+void vmx_nmi_exit(struct vcpu *vcpu);
+void vmx_nmi_window_exit(struct vcpu *vcpu);
+/* For percpu.nmi_hook. */
+void vmx_nmi_hook(struct vcpu *vcpu);
+/* Turns the exit after the next instruction on or off. */
+void vmx_set_single_step(struct vcpu *vcpu, bool on);
+
+/* --- dump.c --- */
+
+void vmx_dump(struct vcpu *vcpu);
+/* The manual's text for a VM-instruction error number. */
+const char *vmx_instruction_error_name(u64 error);
+
+/* --- entry.S and exit.c --- */
+
+/* The manual's name of a basic exit reason. */
+const char *vmx_reason_name(u32 reason);
+
+/* Host RIP of the VMCS: a VM exit arrives here, with host RSP pointing to the address of the vcpu. */
+void vmx_exit_entry(void);
+/* First entry of a vcpu; `host_rsp` is the host RSP of its VMCS. */
+_Noreturn void vmx_launch(struct vcpu *vcpu, u64 host_rsp);
+/* Called by the stub at each exit; when it returns, the stub resumes the guest. */
+void vmx_exit(struct vcpu *vcpu);
+/* Called by the stub if VMLAUNCH or VMRESUME fell through; `valid` tells VMfailValid from VMfailInvalid. */
+_Noreturn void vmx_entry_failed(struct vcpu *vcpu, bool valid);
+
+#endif
