@@ -262,7 +262,7 @@ static void exit_during_step(struct svm_vcpu *svm, u32 index)
         svm_step_exception(svm, EXC_NMI);
         return;
     }
-    if (index != SVM_EXIT_NPF)
+    if (index != SVM_EXIT_NPF || (svm->vmcb->control.exit_int_info & EVENT_VALID) != 0)
         svm_step_cancel(svm);
     apply(svm, dispatch(svm, index));
 }

@@ -1,0 +1,554 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pure half of svm/: the table of intercepts, exit indices and names, EFER writes, how events combine and
+ * are injected again, which instruction an exit names, and the single step with all its ends. The CPU is
+ * played by hand: the test writes into the VMCB what VMEXIT would.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "arch/x86.h"
+#include "svm/capability.h"
+#include "svm/controls.h"
+#include "svm/efer.h"
+#include "svm/event.h"
+#include "svm/exit-name.h"
+#include "svm/instruction.h"
+#include "svm/npf.h"
+#include "svm/step.h"
+
+struct machine machine;
+struct svm_features svm_features;
+
+static struct vmcb vmcb;
+static struct vcpu vcpu;
+static struct svm_vcpu svm;
+static u8 code[INSTRUCTION_MAX_BYTES];
+static size_t code_bytes;
+static unsigned steps_done;
+static jmp_buf shutdown_jump;
+
+/* What svm/ calls and this test replaces. */
+void violation_step_done(struct vcpu *of)
+{
+    assert_ptr_equal(of, &vcpu);
+    steps_done++;
+}
+
+void svm_guest_shutdown(struct svm_vcpu *of, const char *reason)
+{
+    (void)of;
+    (void)reason;
+    longjmp(shutdown_jump, 1);
+}
+
+enum decode_mode guest_decode_mode(const struct guest_paging *paging)
+{
+    if ((paging->efer & EFER_LMA) != 0 && paging->cs_long)
+        return DECODE_MODE_64;
+    return paging->cs_32_bit ? DECODE_MODE_32 : DECODE_MODE_16;
+}
+
+size_t guest_fetch(const struct guest_paging *paging, u64 rip, u8 *dst, size_t bytes)
+{
+    size_t count = bytes < code_bytes ? bytes : code_bytes;
+    (void)paging;
+    (void)rip;
+    memcpy(dst, code, count);
+    return count;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    memset(&vmcb, 0, sizeof(vmcb));
+    memset(&vcpu, 0, sizeof(vcpu));
+    svm = (struct svm_vcpu){.vmcb = &vmcb, .vcpu = &vcpu, .clean = CLEAN_KNOWN};
+    vcpu.vendor = &svm;
+    svm_features = (struct svm_features){.lbr_virtualization = true, .clean_bits = true};
+    svm_controls_set_intercepts(vmcb.control.intercept);
+    vmcb.save.cr0 = CR0_PE | CR0_PG;
+    vmcb.save.efer = EFER_SVME | EFER_LME | EFER_LMA;
+    vmcb.save.cs.attributes = SEGMENT_L;
+    vmcb.save.rip = 0x401000;
+    vmcb.save.rflags = RFLAGS_RESERVED1 | RFLAGS_IF;
+    vmcb.save.dr6 = 0xffff0ff0;
+    vmcb.save.dr7 = 0x400;
+    vmcb.control.clean = CLEAN_KNOWN;
+    steps_done = 0;
+    code_bytes = 0;
+    return 0;
+}
+
+static void set_code(const char *bytes, size_t count)
+{
+    memset(code, 0x90, sizeof(code));
+    memcpy(code, bytes, count);
+    code_bytes = sizeof(code);
+}
+
+/* APM vol. 2 table 15-7 and appendix B: the words, written down from the manual's offsets. */
+static void test_intercept_words(void **state)
+{
+    u32 words[VMCB_INTERCEPT_WORDS];
+
+    (void)state;
+    svm_controls_set_intercepts(words);
+    assert_int_equal(words[0], 0); /* CR0 to CR15 */
+    assert_int_equal(words[1], 0); /* DR0 to DR15 */
+    assert_int_equal(words[2], 1u << 13);
+    /* INIT 3, CPUID 18, INVD 22, INVLPGA 26, MSR_PROT 28, SHUTDOWN 31 */
+    assert_int_equal(words[3], 1u << 3 | 1u << 18 | 1u << 22 | 1u << 26 | 1u << 28 | 1u << 31);
+    /* VMRUN 0, VMMCALL 1, VMLOAD 2, VMSAVE 3, STGI 4, CLGI 5, SKINIT 6, XSETBV 13 */
+    assert_int_equal(words[4], 0x7f | 1u << 13);
+    assert_int_equal(words[5], 0);
+    assert_int_equal(words[2], svm_controls_exceptions());
+    for (unsigned i = 0; i < svm_intercept_count; i++)
+        assert_non_null(svm_intercepts[i].reason);
+}
+
+static void test_exit_index(void **state)
+{
+    (void)state;
+    for (u64 exit_code = 0; exit_code < 0x1000; exit_code++)
+        assert_true(svm_exit_index(exit_code) < SVM_EXIT_COUNT);
+    assert_int_equal(svm_exit_index(0x72), 0x72);
+    assert_int_equal(svm_exit_index(0x400), SVM_EXIT_NPF);
+    assert_int_equal(svm_exit_index(0x403), SVM_EXIT_NPF + 3);
+    assert_int_equal(svm_exit_index(0x404), SVM_EXIT_UNKNOWN);
+    assert_int_equal(svm_exit_index(~0ull), SVM_EXIT_INVALID);
+    assert_int_equal(svm_exit_index(~1ull), SVM_EXIT_UNKNOWN);
+    assert_int_equal(svm_exit_index(0xffffffff), SVM_EXIT_UNKNOWN);
+}
+
+static void test_exit_names(void **state)
+{
+    (void)state;
+    assert_string_equal(svm_exit_name(0x00), "VMEXIT_CR0_READ");
+    assert_string_equal(svm_exit_name(0x1f), "VMEXIT_CR15_WRITE");
+    assert_string_equal(svm_exit_name(0x30), "VMEXIT_DR0_WRITE");
+    assert_string_equal(svm_exit_name(0x4e), "VMEXIT_EXCP14");
+    assert_string_equal(svm_exit_name(0x5f), "VMEXIT_EXCP31");
+    assert_string_equal(svm_exit_name(0x60), "VMEXIT_INTR");
+    assert_string_equal(svm_exit_name(0x68), "VMEXIT_LDTR_READ");
+    assert_string_equal(svm_exit_name(0x70), "VMEXIT_PUSHF");
+    assert_string_equal(svm_exit_name(VMEXIT_CPUID), "VMEXIT_CPUID");
+    assert_string_equal(svm_exit_name(VMEXIT_MSR), "VMEXIT_MSR");
+    assert_string_equal(svm_exit_name(VMEXIT_SHUTDOWN), "VMEXIT_SHUTDOWN");
+    assert_string_equal(svm_exit_name(VMEXIT_VMRUN), "VMEXIT_VMRUN");
+    assert_string_equal(svm_exit_name(VMEXIT_XSETBV), "VMEXIT_XSETBV");
+    assert_string_equal(svm_exit_name(0x90), "VMEXIT_CR0_WRITE_TRAP");
+    assert_string_equal(svm_exit_name(0xa2), "VMEXIT_INVPCID");
+    assert_string_equal(svm_exit_name(SVM_EXIT_NPF), "VMEXIT_NPF");
+    assert_string_equal(svm_exit_name(SVM_EXIT_INVALID), "VMEXIT_INVALID");
+    assert_string_equal(svm_exit_name(SVM_EXIT_UNKNOWN), "unknown");
+    assert_string_equal(svm_exit_name(100000), "unknown");
+    for (u32 index = 0; index < SVM_EXIT_COUNT; index++)
+        assert_non_null(svm_exit_name(index));
+}
+
+static void test_efer_writable(void **state)
+{
+    struct efer_features none = {.leaf_80000008_ebx = 1u << 20};
+    struct efer_features old = {.leaf_80000001_edx = 1u << 11 | 1u << 20 | 1u << 25 | 1u << 29};
+    struct efer_features all = {~0u, ~0u, ~0u & ~(1u << 20), ~0u};
+
+    (void)state;
+    assert_int_equal(svm_efer_writable(&none), 0);
+    assert_int_equal(svm_efer_writable(&old), EFER_SCE | EFER_LME | EFER_NXE | EFER_LMSLE | EFER_FFXSR);
+    assert_int_equal(svm_efer_writable(&all), 1 | 1 << 8 | 1 << 11 | 0xe000 | 1 << 17 | 1 << 18 | 3 << 20);
+}
+
+static void test_efer_write(void **state)
+{
+    const u64 writable = EFER_SCE | EFER_LME | EFER_NXE;
+    const u64 running = EFER_SVME | EFER_LME | EFER_LMA;
+    u64 result = 0;
+
+    (void)state;
+    assert_true(
+        svm_efer_write(running, EFER_LME | EFER_LMA | EFER_NXE | EFER_SCE, CR0_PG, writable, &result));
+    assert_int_equal(result, running | EFER_NXE | EFER_SCE);
+    /* LMA is the CPU's: neither cleared nor set. */
+    assert_true(svm_efer_write(running, EFER_LME, CR0_PG, writable, &result));
+    assert_int_equal(result, running);
+    assert_true(svm_efer_write(EFER_SVME, EFER_LMA, 0, writable, &result));
+    assert_int_equal(result, EFER_SVME);
+    /* LME changes only while paging is off. */
+    result = 42;
+    assert_false(svm_efer_write(running, EFER_NXE, CR0_PG, writable, &result));
+    assert_false(svm_efer_write(EFER_SVME, EFER_LME, CR0_PG, writable, &result));
+    assert_int_equal(result, 42);
+    assert_true(svm_efer_write(EFER_SVME, EFER_LME, 0, writable, &result));
+    assert_int_equal(result, EFER_SVME | EFER_LME);
+    /* SVME and every other bit look reserved. */
+    for (unsigned bit = 0; bit < 64; bit++) {
+        bool allowed = (BIT(bit) & (writable | EFER_LMA)) != 0;
+        assert_int_equal(svm_efer_write(EFER_SVME, BIT(bit), 0, writable, &result), allowed);
+        assert_true((result & EFER_SVME) != 0 || result == 42);
+    }
+    assert_int_equal(svm_efer_visible(running), EFER_LME | EFER_LMA);
+}
+
+static u64 in_flight(u64 type, unsigned vector)
+{
+    return EVENT_VALID | type | vector;
+}
+
+/* APM vol. 2 table 8-3, row by row. */
+static void test_combine(void **state)
+{
+    const unsigned contributory[] = {EXC_DE, EXC_TS, EXC_NP, EXC_SS, EXC_GP, EXC_CP};
+
+    (void)state;
+    assert_int_equal(svm_event_combine(0, EXC_GP), SVM_DELIVER_IT);
+    for (unsigned i = 0; i < ARRAY_SIZE(contributory); i++) {
+        u64 first = in_flight(EVENT_TYPE_EXCEPTION, contributory[i]);
+        assert_int_equal(svm_event_combine(first, EXC_PF), SVM_DELIVER_IT);
+        assert_int_equal(svm_event_combine(first, EXC_UD), SVM_DELIVER_IT);
+        for (unsigned j = 0; j < ARRAY_SIZE(contributory); j++)
+            assert_int_equal(svm_event_combine(first, contributory[j]), SVM_DELIVER_DOUBLE_FAULT);
+        assert_int_equal(svm_event_combine(in_flight(EVENT_TYPE_EXCEPTION, EXC_PF), contributory[i]),
+                         SVM_DELIVER_DOUBLE_FAULT);
+        assert_int_equal(svm_event_combine(in_flight(EVENT_TYPE_EXCEPTION, EXC_DF), contributory[i]),
+                         SVM_DELIVER_SHUTDOWN);
+        assert_int_equal(svm_event_combine(in_flight(EVENT_TYPE_INTR, 0x30), contributory[i]),
+                         SVM_DELIVER_IT);
+        assert_int_equal(svm_event_combine(in_flight(EVENT_TYPE_SOFTWARE, EXC_GP), contributory[i]),
+                         SVM_DELIVER_IT);
+        assert_int_equal(svm_event_combine(in_flight(EVENT_TYPE_NMI, 2), contributory[i]), SVM_DELIVER_IT);
+    }
+    assert_int_equal(svm_event_combine(in_flight(EVENT_TYPE_EXCEPTION, EXC_PF), EXC_PF),
+                     SVM_DELIVER_DOUBLE_FAULT);
+    assert_int_equal(svm_event_combine(in_flight(EVENT_TYPE_EXCEPTION, EXC_PF), EXC_DB), SVM_DELIVER_IT);
+    assert_int_equal(svm_event_combine(in_flight(EVENT_TYPE_EXCEPTION, EXC_DF), EXC_PF),
+                     SVM_DELIVER_SHUTDOWN);
+    assert_int_equal(svm_event_combine(in_flight(EVENT_TYPE_EXCEPTION, EXC_DB), EXC_GP), SVM_DELIVER_IT);
+}
+
+static void test_reinjection(void **state)
+{
+    const u64 page_fault = in_flight(EVENT_TYPE_EXCEPTION, EXC_PF) | EVENT_ERROR_VALID | 6ull << 32;
+
+    (void)state;
+    assert_int_equal(svm_event_reinjection(0x30), 0);
+    assert_int_equal(svm_event_reinjection(page_fault), page_fault);
+    assert_int_equal(svm_event_reinjection(in_flight(EVENT_TYPE_INTR, 0x30)),
+                     in_flight(EVENT_TYPE_INTR, 0x30));
+    assert_int_equal(svm_event_reinjection(in_flight(EVENT_TYPE_NMI, 2)), in_flight(EVENT_TYPE_NMI, 2));
+    /* Executed again instead. */
+    assert_int_equal(svm_event_reinjection(in_flight(EVENT_TYPE_SOFTWARE, 0x80)), 0);
+    assert_int_equal(svm_event_reinjection(in_flight(EVENT_TYPE_EXCEPTION, EXC_BP)), 0);
+    assert_int_equal(svm_event_reinjection(in_flight(EVENT_TYPE_EXCEPTION, EXC_OF)), 0);
+    /* As QEMU's TCG says it. */
+    assert_int_equal(svm_event_reinjection(in_flight(EVENT_TYPE_EXCEPTION, 0x30)),
+                     in_flight(EVENT_TYPE_INTR, 0x30));
+    assert_int_equal(svm_event_reinjection(in_flight(EVENT_TYPE_EXCEPTION, 31)),
+                     in_flight(EVENT_TYPE_INTR, 31));
+    assert_int_equal(svm_event_reinjection(in_flight(EVENT_TYPE_EXCEPTION, 2)), in_flight(EVENT_TYPE_NMI, 2));
+}
+
+static void test_raise(void **state)
+{
+    (void)state;
+    svm_event_raise(&svm, EXC_GP, 0x18);
+    assert_int_equal(vmcb.control.event_inj, 0x0000001880000b0dull);
+    assert_true((vmcb.save.rflags & RFLAGS_RF) != 0);
+
+    svm_event_raise(&svm, EXC_UD, 0);
+    assert_int_equal(vmcb.control.event_inj, 0x80000306ull);
+
+    vmcb.save.cr0 = 0; /* real mode */
+    svm_event_raise(&svm, EXC_GP, 0);
+    assert_int_equal(vmcb.control.event_inj, 0x8000030dull);
+    vmcb.save.cr0 = CR0_PE;
+
+    vmcb.control.exit_int_info = in_flight(EVENT_TYPE_EXCEPTION, EXC_PF);
+    svm_event_raise(&svm, EXC_GP, 0x18);
+    assert_int_equal(vmcb.control.event_inj, 0x80000b08ull);
+
+    vmcb.control.exit_int_info = in_flight(EVENT_TYPE_EXCEPTION, EXC_DF);
+    if (setjmp(shutdown_jump) == 0) {
+        svm_event_raise(&svm, EXC_GP, 0);
+        fail_msg("%s", "an exception during #DF is a shutdown");
+    }
+}
+
+static void test_next_rip_from_cpu(void **state)
+{
+    (void)state;
+    svm_features.nrip_save = true;
+    vmcb.control.n_rip = 0x401003;
+    assert_true(svm_find_next_rip(&svm, SVM_INSTRUCTION_CPUID));
+    assert_int_equal(svm.next_rip, 0x401003);
+}
+
+static void test_next_rip_decoded(void **state)
+{
+    (void)state;
+    set_code("\x0f\xa2", 2);
+    assert_true(svm_find_next_rip(&svm, SVM_INSTRUCTION_CPUID));
+    assert_int_equal(svm.next_rip, 0x401002);
+    assert_false(svm_find_next_rip(&svm, SVM_INSTRUCTION_RDMSR));
+
+    set_code("\x66\x48\x0f\xa2", 4);
+    assert_true(svm_find_next_rip(&svm, SVM_INSTRUCTION_CPUID));
+    assert_int_equal(svm.next_rip, 0x401004);
+
+    set_code("\x0f\x01\xd9", 3);
+    assert_true(svm_find_next_rip(&svm, SVM_INSTRUCTION_VMMCALL));
+    assert_int_equal(svm.next_rip, 0x401003);
+    assert_false(svm_find_next_rip(&svm, SVM_INSTRUCTION_XSETBV));
+
+    set_code("\x2e\x0f\x01\xd1", 4);
+    assert_true(svm_find_next_rip(&svm, SVM_INSTRUCTION_XSETBV));
+    assert_int_equal(svm.next_rip, 0x401004);
+
+    /* Memory that Umbra does not read: no prefixes. */
+    code_bytes = 1;
+    assert_true(svm_find_next_rip(&svm, SVM_INSTRUCTION_XSETBV));
+    assert_int_equal(svm.next_rip, 0x401003);
+
+    /* Outside 64-bit mode RIP has 32 bits. */
+    vmcb.save.cs.attributes = SEGMENT_DB;
+    vmcb.save.rip = 0xffffffff;
+    set_code("\x0f\x30", 2);
+    assert_true(svm_find_next_rip(&svm, SVM_INSTRUCTION_WRMSR));
+    assert_int_equal(svm.next_rip, 1);
+}
+
+static bool needs_svm(const char *bytes, size_t count)
+{
+    struct instruction decoded;
+
+    set_code(bytes, count);
+    return svm_fetch_instruction(&svm, &decoded) && svm_instruction_needs_svm(&decoded);
+}
+
+static void test_needs_svm(void **state)
+{
+    (void)state;
+    assert_true(needs_svm("\x0f\x01\xd8", 3));     /* VMRUN */
+    assert_true(needs_svm("\x0f\x01\xda", 3));     /* VMLOAD */
+    assert_true(needs_svm("\x0f\x01\xdf", 3));     /* INVLPGA */
+    assert_true(needs_svm("\x67\x0f\x01\xdb", 4)); /* VMSAVE with EAX */
+    assert_false(needs_svm("\x0f\x01\xd9", 3));    /* VMMCALL */
+    assert_false(needs_svm("\x0f\x01\xd1", 3));    /* XSETBV */
+    assert_false(needs_svm("\x0f\x01\x18", 3));    /* LIDT [RAX] */
+    assert_false(needs_svm("\x0f\xa2", 2));
+}
+
+static void test_npf_access(void **state)
+{
+    (void)state;
+    assert_int_equal(svm_npf_access(0x100000004, 0, true), TDP_R);
+    assert_int_equal(svm_npf_access(0x100000006, 3, true), TDP_W);
+    assert_int_equal(svm_npf_access(0x100000015, 0, true), TDP_XS); /* erratum 1218: U is not believed */
+    assert_int_equal(svm_npf_access(0x100000011, 3, true), TDP_XU);
+    assert_int_equal(svm_npf_access(0x100000011, 1, true), TDP_XS);
+    assert_int_equal(svm_npf_access(0x100000015, 0, false), TDP_XS | TDP_XU);
+    assert_int_equal(svm_npf_access(0x200000007, 0, true), TDP_R | TDP_W);
+    assert_int_equal(svm_npf_access(0x200000014, 0, true), TDP_R);
+}
+
+/* After VMEXIT the clean bits are all set; what a step changes must not stay so. */
+static void exit_from_step(void)
+{
+    vmcb.control.clean = CLEAN_KNOWN;
+}
+
+static void assert_step_gone(void)
+{
+    assert_false(svm.step.active);
+    assert_int_equal(steps_done, 1);
+    assert_int_equal(vmcb.control.v_intr & V_INTR_MASKING, 0);
+    assert_int_equal(vmcb.control.intercept[2], svm_controls_exceptions());
+    assert_int_equal(vmcb.control.intercept[3] & 1u << 1, 0);
+    assert_int_equal(vmcb.control.clean & (CLEAN_INTERCEPTS | CLEAN_TPR | CLEAN_DRX), 0);
+}
+
+static void begin_step(void)
+{
+    svm_step_begin(&svm);
+    assert_true(svm.step.active);
+    assert_true((vmcb.save.rflags & RFLAGS_TF) != 0);
+    assert_true((vmcb.control.v_intr & V_INTR_MASKING) != 0);
+    assert_int_equal(vmcb.control.interrupt_state & INTERRUPT_SHADOW, 0);
+    assert_true((vmcb.control.intercept[2] & 1u << EXC_DB) != 0);
+    assert_true((vmcb.control.intercept[3] & 1u << 1) != 0);
+    assert_int_equal(vmcb.control.clean & (CLEAN_INTERCEPTS | CLEAN_TPR | CLEAN_DRX), 0);
+    exit_from_step();
+}
+
+static void test_step_completes(void **state)
+{
+    (void)state;
+    vmcb.control.interrupt_state = INTERRUPT_SHADOW;
+    begin_step();
+    vmcb.save.rip += 4;
+    vmcb.save.dr6 = 0xffff4ff0;
+    svm_step_exception(&svm, EXC_DB);
+    assert_step_gone();
+    assert_int_equal(vmcb.save.rflags & RFLAGS_TF, 0);
+    assert_int_equal(vmcb.save.dr6, 0xffff0ff0);
+    assert_int_equal(vmcb.control.interrupt_state, 0);
+    assert_int_equal(vmcb.control.event_inj, 0);
+}
+
+static void test_step_of_a_stepping_guest(void **state)
+{
+    (void)state;
+    vmcb.save.rflags |= RFLAGS_TF;
+    begin_step();
+    vmcb.save.rip += 4;
+    vmcb.save.dr6 = 0xffff4ff0;
+    svm_step_exception(&svm, EXC_DB);
+    assert_step_gone();
+    assert_true((vmcb.save.rflags & RFLAGS_TF) != 0);
+    assert_int_equal(vmcb.save.dr6, 0xffff4ff0);
+    assert_int_equal(vmcb.control.event_inj, 0x80000301);
+}
+
+static void test_step_with_branch_trap(void **state)
+{
+    (void)state;
+    vmcb.save.rflags |= RFLAGS_TF;
+    vmcb.save.dbgctl = 3;
+    begin_step();
+    assert_int_equal(vmcb.save.dbgctl, 1);
+    vmcb.save.rip += 15;
+    vmcb.save.dr6 = 0xffff4ff0;
+    svm_step_exception(&svm, EXC_DB);
+    assert_step_gone();
+    assert_int_equal(vmcb.save.dbgctl, 3);
+    assert_int_equal(vmcb.control.event_inj, 0);
+
+    begin_step();
+    vmcb.save.rip += 0x1000;
+    vmcb.save.dr6 = 0xffff4ff0;
+    svm_step_exception(&svm, EXC_DB);
+    assert_int_equal(vmcb.control.event_inj, 0x80000301);
+}
+
+static void test_step_hits_data_breakpoint(void **state)
+{
+    (void)state;
+    vmcb.save.dr7 = 0x400 | 1u << 2; /* L1 */
+    begin_step();
+    vmcb.save.rip += 4;
+    vmcb.save.dr6 = 0xffff4ff3; /* BS, B1, and B0, which is not enabled */
+    svm_step_exception(&svm, EXC_DB);
+    assert_step_gone();
+    assert_int_equal(vmcb.save.dr6, 0xffff0ff3);
+    assert_int_equal(vmcb.control.event_inj, 0x80000301);
+    assert_int_equal(vmcb.save.rflags & RFLAGS_TF, 0);
+
+    vmcb.save.dr7 = 0x400;
+    vmcb.save.dr6 = 0xffff0ff0;
+    vmcb.control.event_inj = 0;
+    steps_done = 0;
+    begin_step();
+    vmcb.save.dr6 = 0xffff4ff1;
+    svm_step_exception(&svm, EXC_DB);
+    assert_step_gone();
+    assert_int_equal(vmcb.control.event_inj, 0);
+}
+
+static void test_step_meets_instruction_breakpoint(void **state)
+{
+    (void)state;
+    begin_step();
+    vmcb.save.dr6 = 0xffff0ff1;
+    svm_step_exception(&svm, EXC_DB);
+    assert_step_gone();
+    assert_int_equal(vmcb.save.dr6, 0xffff0ff1);
+    assert_int_equal(vmcb.control.event_inj, 0x80000301);
+    assert_int_equal(vmcb.save.rflags & RFLAGS_TF, 0);
+}
+
+static void test_step_raises_page_fault(void **state)
+{
+    (void)state;
+    vmcb.control.interrupt_state = INTERRUPT_SHADOW;
+    begin_step();
+    vmcb.control.exit_info_1 = 6;
+    vmcb.control.exit_info_2 = 0x7fff1000;
+    svm_step_exception(&svm, EXC_PF);
+    assert_step_gone();
+    assert_int_equal(vmcb.save.cr2, 0x7fff1000);
+    assert_int_equal(vmcb.control.clean & CLEAN_CR2, 0);
+    assert_int_equal(vmcb.control.event_inj, 0x0000000680000b0eull);
+    assert_int_equal(vmcb.save.rflags & RFLAGS_TF, 0);
+    assert_int_equal(vmcb.control.interrupt_state, INTERRUPT_SHADOW);
+    assert_int_equal(vmcb.save.dr6, 0xffff0ff0);
+}
+
+static void test_step_is_undone(void **state)
+{
+    const unsigned vectors[] = {EXC_NMI, EXC_BP, EXC_OF};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(vectors); i++) {
+        set_up(state);
+        vmcb.save.rflags |= RFLAGS_TF | RFLAGS_RF;
+        begin_step();
+        svm_step_exception(&svm, vectors[i]);
+        assert_step_gone();
+        assert_int_equal(vmcb.control.event_inj, 0);
+        assert_int_equal(vmcb.save.rflags & (RFLAGS_TF | RFLAGS_RF), RFLAGS_TF | RFLAGS_RF);
+        assert_int_equal(vmcb.save.rip, 0x401000);
+    }
+    svm_step_cancel(&svm);
+    assert_int_equal(steps_done, 1);
+}
+
+static void test_second_page_keeps_the_step(void **state)
+{
+    (void)state;
+    begin_step();
+    svm_step_begin(&svm);
+    assert_true(svm.step.active);
+    assert_int_equal(svm.step.rflags & RFLAGS_TF, 0);
+    assert_int_equal(steps_done, 0);
+}
+
+static void test_trap_after_emulation(void **state)
+{
+    (void)state;
+    vmcb.save.dbgctl = 2;
+    svm_step_emulated(&svm);
+    assert_int_equal(vmcb.control.event_inj, 0);
+    vmcb.save.dbgctl = 0;
+    svm_step_emulated(&svm);
+    assert_int_equal(vmcb.control.event_inj, 0x80000301);
+    assert_int_equal(vmcb.save.dr6, 0xffff4ff0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_intercept_words),
+        cmocka_unit_test(test_exit_index),
+        cmocka_unit_test(test_exit_names),
+        cmocka_unit_test(test_efer_writable),
+        cmocka_unit_test(test_efer_write),
+        cmocka_unit_test(test_combine),
+        cmocka_unit_test(test_reinjection),
+        cmocka_unit_test_setup(test_raise, set_up),
+        cmocka_unit_test_setup(test_next_rip_from_cpu, set_up),
+        cmocka_unit_test_setup(test_next_rip_decoded, set_up),
+        cmocka_unit_test_setup(test_needs_svm, set_up),
+        cmocka_unit_test(test_npf_access),
+        cmocka_unit_test_setup(test_step_completes, set_up),
+        cmocka_unit_test_setup(test_step_of_a_stepping_guest, set_up),
+        cmocka_unit_test_setup(test_step_with_branch_trap, set_up),
+        cmocka_unit_test_setup(test_step_hits_data_breakpoint, set_up),
+        cmocka_unit_test_setup(test_step_meets_instruction_breakpoint, set_up),
+        cmocka_unit_test_setup(test_step_raises_page_fault, set_up),
+        cmocka_unit_test_setup(test_step_is_undone, set_up),
+        cmocka_unit_test_setup(test_second_page_keeps_the_step, set_up),
+        cmocka_unit_test_setup(test_trap_after_emulation, set_up),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
