@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Umbra's own hypercalls, for experiments and tests: VMCALL (Intel) or VMMCALL (AMD) at CPL 0 with EAX =
- * HYPERCALL_MAGIC and the function in ECX; arguments in RDX, RSI, RDI (EDX, ESI, EDI outside 64-bit mode);
- * EAX returns enum hypercall_status. With any other EAX, at CPL > 0, or for a function that this build lacks,
- * the instruction is #UD, as on a CPU without virtualization. This header is also used by the test guests: it
- * needs nothing but integers.
+ * Umbra's own hypercalls, for experiments and tests: VMCALL (Intel) or VMMCALL (AMD) at CPL 0 (option
+ * hypercalls=: off, kernel, user) with EAX = HYPERCALL_MAGIC and the function in ECX; arguments in RDX, RSI,
+ * RDI (EDX, ESI, EDI outside 64-bit mode); EAX returns enum hypercall_status. With any other EAX, at CPL > 0,
+ * or for a function that this build lacks, the instruction is #UD, as on a CPU without virtualization. This
+ * header is also used by the test guests: it needs nothing but integers.
  */
 #ifndef UMBRA_VCPU_HYPERCALL_H
 #define UMBRA_VCPU_HYPERCALL_H
 
-#define HYPERCALL_MAGIC 0x554d4252 /* "UMBR" */
+#define HYPERCALL_MAGIC   0x554d4252 /* "UMBR" */
+
+#define HYPERCALL_VERSION 1
 
 enum hypercall_function {
     /* EBX = enum hypercall_feature bits, ECX = version. */

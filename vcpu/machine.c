@@ -47,6 +47,26 @@ u64 machine_physical_limit(unsigned maxphyaddr)
     return BIT(min_u64(maxphyaddr - key_bits, TDP_ADDRESS_BITS));
 }
 
+static enum memory_type type_of(u64 start, u64 end, u64 *uniform_end)
+{
+    if (machine.tdp.config.format == TDP_EPT)
+        return mtrr_type(&machine.mtrr, start, end, uniform_end);
+    *uniform_end = end;
+    return MT_WB;
+}
+
+enum tdp_status machine_map(u64 start, u64 end, unsigned access)
+{
+    enum tdp_status status = TDP_OK;
+    u64 next;
+
+    for (u64 at = start; at < end && status == TDP_OK; at = next) {
+        enum memory_type type = type_of(at, end, &next);
+        status = tdp_map(&machine.tdp, at, next, access, type);
+    }
+    return status;
+}
+
 bool vcpu_init(struct vcpu *vcpu, unsigned index)
 {
     vcpu->index = index;

@@ -48,6 +48,12 @@ extern struct machine machine;
  */
 u64 machine_physical_limit(unsigned maxphyaddr);
 
+/*
+ * Maps guest-physical [start, end) identically in machine.tdp, with the memory types of the guest's MTRRs.
+ * The caller knows that no byte of it is Umbra's. On TDP_NO_MEMORY a first part of the range may be done.
+ */
+enum tdp_status machine_map(u64 start, u64 end, unsigned access);
+
 enum { SCRATCH_MAX = 16 };
 
 struct vcpu {
@@ -63,9 +69,10 @@ struct vcpu {
     hpa_t scratch;
     unsigned scratch_count;
     u64 scratch_page[SCRATCH_MAX];
-    /* The last violation that was answered by re-entering at the same instruction, and how often in a row. */
+    /* The last violation that was answered by re-entering at the same instruction, and how often without
+     * another exit in between; `exit` is accounting.exits then. */
     struct {
-        u64 page, rip;
+        u64 page, rip, exit;
         u32 access, count;
     } repeated;
     /* Test builds: the last second-level violation that policy caused; see vcpu/hypercall.h. */
@@ -126,7 +133,10 @@ enum exit_action violation_exit(struct vcpu *vcpu, const struct violation *viola
  * re-enters. */
 void violation_step_done(struct vcpu *vcpu);
 
-/* VMCALL or VMMCALL: vcpu/hypercall.h. EXIT_UD if it is not one of Umbra's. */
+/*
+ * VMCALL or VMMCALL: vcpu/hypercall.h. EXIT_UD if it is not one of Umbra's, or the caller may not. May change
+ * machine.tdp, as WRMSR may.
+ */
 enum exit_action hypercall_exit(struct vcpu *vcpu, const struct exit_context *context);
 
 /* Hardware state that INIT gives (START_REAL at the reset vector), and a SIPI with its vector. */
