@@ -15,7 +15,7 @@ WARNINGS := -Wall -Wextra -Wconversion -Wshadow -Wcast-qual -Wstrict-prototypes 
 CFLAGS   := -std=c17 -O2 -g -m64 -ffreestanding -mgeneral-regs-only -mno-red-zone -mcmodel=kernel -fno-pic \
             -fno-stack-protector -fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fno-common \
             -fno-tree-loop-distribute-patterns -fno-strict-aliasing -fcf-protection=none $(WARNINGS) -I. -I$(BUILD)
-LDFLAGS  := -nostdlib -static -no-pie -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,--build-id=none -Wl,--orphan-handling=warn
+LDFLAGS  := -nostdlib -static -no-pie -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,--build-id=none
 
 # --- the hypervisor -------------------------------------------------------------------------------------------------------
 
@@ -33,7 +33,7 @@ $(BUILD)/umbra.elf: $(OBJECTS) $(BUILD)/obj/vcpu/hypercall-none.c.o $(BUILD)/lin
 $(BUILD)/umbra-test.elf: $(OBJECTS) $(BUILD)/obj/vcpu/hypercall-test.c.o $(BUILD)/linker.ld
 $(BUILD)/umbra.elf $(BUILD)/umbra-test.elf:
 	@echo "  LINK    $@"
-	@$(CC) $(LDFLAGS) -Wl,-T,$(BUILD)/linker.ld -o $@ $(filter %.o,$^)
+	@$(CC) $(LDFLAGS) -Wl,-T,$(BUILD)/linker.ld -o $@.part $(filter %.o,$^) && mv $@.part $@
 
 $(BUILD)/linker.ld: linker.ld arch/layout.h
 	@mkdir -p $(@D)
