@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+# The test guest in its three forms; included by the top Makefile, or used alone: make -f tests/guest/guest.mk guests
+#   guest.elf      multiboot1, ELF32
+#   guest-mb2.elf  multiboot2, ELF32
+#   guest.bin      multiboot1, flat, with the address fields of a.out kernels
+
+BUILD ?= build
+GUEST_BUILD := $(BUILD)/guest
+GUEST_CC ?= gcc
+GUEST_CFLAGS := -std=gnu17 -m64 -O2 -ffreestanding -fno-pic -mno-red-zone -mgeneral-regs-only -mcmodel=small \
+	-fno-stack-protector -fno-strict-aliasing -fno-tree-loop-distribute-patterns -fno-asynchronous-unwind-tables -fcf-protection=none -I. -MMD -MP \
+	-Wall -Wextra -Wconversion -Wshadow -Wcast-qual -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+GUEST_C := $(wildcard tests/guest/*.c)
+GUEST_S := tests/guest/entry.S tests/guest/vectors.S tests/guest/modes.S
+GUEST_OBJECTS := $(GUEST_C:tests/guest/%.c=$(GUEST_BUILD)/%.o) $(GUEST_S:tests/guest/%.S=$(GUEST_BUILD)/%.o)
+GUEST_HEADERS := mb1 mb2 flat
+GUEST_IMAGES := $(GUEST_BUILD)/guest.elf $(GUEST_BUILD)/guest-mb2.elf $(GUEST_BUILD)/guest.bin
+
+.PHONY: guests
+guests: $(GUEST_IMAGES) $(GUEST_BUILD)/initramfs.cpio.gz
+
+$(GUEST_C:tests/guest/%.c=$(GUEST_BUILD)/%.o): $(GUEST_BUILD)/%.o: tests/guest/%.c tests/guest/guest.mk
+	@mkdir -p $(@D)
+	@echo "  GUESTCC $@"
+	@$(GUEST_CC) $(GUEST_CFLAGS) -c -o $@ $<
+
+$(GUEST_S:tests/guest/%.S=$(GUEST_BUILD)/%.o): $(GUEST_BUILD)/%.o: tests/guest/%.S tests/guest/guest.mk
+	@mkdir -p $(@D)
+	@echo "  GUESTCC $@"
+	@$(GUEST_CC) $(GUEST_CFLAGS) -c -o $@ $<
+
+$(GUEST_BUILD)/header-mb1.o: GUEST_HEADER := -DHEADER_MB1=1
+$(GUEST_BUILD)/header-mb2.o: GUEST_HEADER := -DHEADER_MB2=1
+$(GUEST_BUILD)/header-flat.o: GUEST_HEADER := -DHEADER_FLAT=1
+$(GUEST_HEADERS:%=$(GUEST_BUILD)/header-%.o): $(GUEST_BUILD)/header-%.o: tests/guest/header.S tests/guest/guest.mk
+	@mkdir -p $(@D)
+	@echo "  GUESTCC $@"
+	@$(GUEST_CC) $(GUEST_CFLAGS) $(GUEST_HEADER) -c -o $@ $<
+
+$(GUEST_HEADERS:%=$(GUEST_BUILD)/guest-%.elf64): $(GUEST_BUILD)/guest-%.elf64: $(GUEST_BUILD)/header-%.o $(GUEST_OBJECTS) tests/guest/guest.ld
+	@$(GUEST_CC) -m64 -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments \
+		-T tests/guest/guest.ld -o $@ $(filter %.o,$^)
+
+$(GUEST_BUILD)/guest.elf: $(GUEST_BUILD)/guest-mb1.elf64
+	@echo "  OBJCOPY $@"
+	@objcopy -S -O elf32-i386 $< $@
+$(GUEST_BUILD)/guest-mb2.elf: $(GUEST_BUILD)/guest-mb2.elf64
+	@echo "  OBJCOPY $@"
+	@objcopy -S -O elf32-i386 $< $@
+$(GUEST_BUILD)/guest.bin: $(GUEST_BUILD)/guest-flat.elf64
+	@echo "  OBJCOPY $@"
+	@objcopy -S -O binary $< $@
+
+-include $(wildcard $(GUEST_BUILD)/*.d)
+
+# Needs the platform's busybox.
+$(GUEST_BUILD)/initramfs.cpio.gz: $(wildcard tests/system/linux/*)
+	@echo "  CPIO    $@"
+	@tests/system/linux/mkinitramfs -o $@
