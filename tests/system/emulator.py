@@ -189,7 +189,8 @@ class Qemu(Emulator):
         arguments = [
             "-L", os.path.join(options.platform, "qemu", "firmware"), "-nodefaults", "-no-user-config",
             "-accel", "tcg", "-machine", "q35", "-cpu", options.model, "-m", str(options.memory),
-            "-display", "none", "-vga", "std", "-global", "apic.vapic=off", "-boot", "d", "-cdrom", self.image, "-no-reboot",
+            "-display", "none", "-vga", "std", "-global", "apic.vapic=off", "-boot", "d",
+            "-cdrom", self.image, "-no-reboot",
             "-rtc", "base=%s,clock=%s" % (CLOCK_TEXT, "host" if options.interactive else "vm"),
             "-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial",
             "-chardev", "socket,id=control,fd=%d" % control, "-mon", "chardev=control,mode=control",
