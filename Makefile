@@ -112,6 +112,17 @@ test-unit: $(UNIT_BINARIES)
 setup:
 	@tests/platform/setup all
 
+LINUX := --guest $(PLATFORM)/linux/vmlinuz --module $(BUILD)/guest/initramfs.cpio.gz
+
+iso: setup
+	@$(MAKE) --no-print-directory all guests
+	@tests/system/make-iso $(BUILD)/umbra.elf $(PLATFORM)/linux/vmlinuz $(BUILD)/guest/initramfs.cpio.gz $(BUILD)/umbra.iso
+
+run: setup
+	@$(MAKE) --no-print-directory all guests
+	@tests/system/run --cpu $(if $(filter amd,$(CPU)),amd,intel) --interactive $(LINUX) \
+		--cmdline 'console=ttyS0' --umbra-args 'hypercalls=user'
+
 test-boot: setup
 	@$(MAKE) --no-print-directory $(BUILD)/umbra.elf $(BUILD)/umbra-test.elf guests
 	@tests/system/test-boot --cpu $(CPU) --results $(BUILD)/results/boot
