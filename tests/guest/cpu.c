@@ -26,6 +26,11 @@ bool on_tcg(void)
     return leaf.ebx == 0x54474354 && leaf.ecx == 0x43544743; /* "TCGTCGTCGTCG" */
 }
 
+bool reserved_cr4_is_deadly(void)
+{
+    return on_tcg();
+}
+
 bool on_bochs(void)
 {
     /* Bochs's port_e9_hack and its absence alike leave no mark in CPUID; no other emulator of ours shows an

@@ -150,10 +150,7 @@ static void with_trap_flag(void)
     }
     /* MOV SS holds the trap back until after the next instruction; the skipped CPUID must end that. */
     const struct code shadow = {CODE("\x8e\xd0\x0f\xa2\x90\x90"), .rax = SEL_DATA};
-    if (on_tcg())
-        note_skipped("cpuid.trap_flag_after_mov_ss", "TCG has no debug-trap shadow");
-    else
-        check("cpuid.trap_flag_after_mov_ss", steps(RING0_64, shadow, 1, (const u8[]){4}));
+    check("cpuid.trap_flag_after_mov_ss", steps(RING0_64, shadow, 1, (const u8[]){4}));
 }
 
 /* RF is set by IRETQ and must be clear again after an instruction that was skipped. */

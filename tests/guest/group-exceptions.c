@@ -189,10 +189,7 @@ static void alignment(void)
     write_cr0(cr0 | CR0_AM);
     u64 vector = execute(RING3_64, &code);
     write_cr0(cr0);
-    if (on_tcg())
-        check_deviation("exceptions.ac", "TCG-no-alignment-check", vector, EXC_AC, VECTOR_DONE);
-    else
-        check_eq("exceptions.ac", vector, EXC_AC);
+    check_eq("exceptions.ac", vector, EXC_AC);
 }
 
 static void floating_point(void)

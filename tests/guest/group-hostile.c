@@ -102,10 +102,12 @@ static void control_registers(void)
     for (unsigned i = 0; i < ROUNDS; i++) {
         try_write_cr0(cr0 ^ (odd_value() & ~(CR0_PG | CR0_PE)));
         write_cr0(cr0);
-        try_write_cr4(cr4 ^ (odd_value() & ~(CR4_PAE | CR4_CET)));
-        write_cr4(cr4);
-        try_write_cr3(cr3 | (odd_value() & (PAGE_MASK | BITS(63, physical_bits))));
-        write_cr3(cr3);
+        if (!reserved_cr4_is_deadly()) {
+            try_write_cr4(cr4 ^ (odd_value() & ~(CR4_PAE | CR4_CET)));
+            write_cr4(cr4);
+            try_write_cr3(cr3 | (odd_value() & (PAGE_MASK | BITS(63, physical_bits))));
+            write_cr3(cr3);
+        }
         /* NXE is in use and LME in force. */
         try_wrmsr(MSR_EFER, efer ^ (odd_value() & ~(EFER_NXE | EFER_LME | EFER_LMA)));
         wrmsr(MSR_EFER, efer);

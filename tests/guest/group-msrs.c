@@ -51,17 +51,13 @@ static void memory_types(void)
     refused("msrs.pat_high_bits", MSR_PAT, 0x0807040600070406);
     u64 type = rdmsr(MSR_MTRR_DEF_TYPE);
     read_back("msrs.mtrr_def_type", MSR_MTRR_DEF_TYPE, (type & ~0xffull) | ((type & 0xff) == 6 ? 0 : 6));
-    if (on_tcg()) {
-        note_skipped("msrs.mtrr_refused_values", "TCG takes any MTRR value");
-    } else {
-        refused("msrs.mtrr_def_type_reserved", MSR_MTRR_DEF_TYPE, type | BIT(13));
-        refused("msrs.mtrr_def_type_bad_type", MSR_MTRR_DEF_TYPE, (type & ~0xffull) | 2);
-        refused("msrs.mtrr_base_bad_type", MSR_MTRR_BASE0, 2);
-        refused("msrs.mtrr_base_too_high", MSR_MTRR_BASE0, BIT(physical_bits));
-        refused("msrs.mtrr_mask_reserved", MSR_MTRR_MASK0, BIT(10));
-        refused("msrs.mtrr_fixed_bad_type", MSR_MTRR_FIX64K, 2);
-        refused("msrs.mtrr_cap_read_only", MSR_MTRR_CAP, 0);
-    }
+    refused("msrs.mtrr_def_type_reserved", MSR_MTRR_DEF_TYPE, type | BIT(13));
+    refused("msrs.mtrr_def_type_bad_type", MSR_MTRR_DEF_TYPE, (type & ~0xffull) | 2);
+    refused("msrs.mtrr_base_bad_type", MSR_MTRR_BASE0, 2);
+    refused("msrs.mtrr_base_too_high", MSR_MTRR_BASE0, BIT(physical_bits));
+    refused("msrs.mtrr_mask_reserved", MSR_MTRR_MASK0, BIT(10));
+    refused("msrs.mtrr_fixed_bad_type", MSR_MTRR_FIX64K, 2);
+    refused("msrs.mtrr_cap_read_only", MSR_MTRR_CAP, 0);
     read_back("msrs.mtrr_base", MSR_MTRR_BASE0, 0x40000000);
     read_back("msrs.mtrr_fixed", MSR_MTRR_FIX64K, 0x0606060606060606);
 }
@@ -75,14 +71,12 @@ static void addresses_and_efer(void)
     read_back("msrs.sysenter_eip", MSR_SYSENTER_EIP, 0x12345678);
     refused("msrs.efer_reserved", MSR_EFER, efer | BIT(9));
     refused("msrs.efer_high", MSR_EFER, efer | BIT(40));
+    refused("msrs.lstar_not_canonical", MSR_LSTAR, 0x8000000000000000);
+    refused("msrs.kernel_gs_base_not_canonical", MSR_KERNEL_GS_BASE, 0x8000000000000000);
     if (on_tcg())
-        note_skipped("msrs.refused_addresses",
-                     "TCG takes addresses that are not canonical, and LME changes with paging on");
-    else {
-        refused("msrs.lstar_not_canonical", MSR_LSTAR, 0x8000000000000000);
-        refused("msrs.kernel_gs_base_not_canonical", MSR_KERNEL_GS_BASE, 0x8000000000000000);
+        note_skipped("msrs.efer_lme_with_paging", "TCG would leave long mode");
+    else
         refused("msrs.efer_lme_with_paging", MSR_EFER, efer & ~EFER_LME);
-    }
     read_back("msrs.efer_sce", MSR_EFER, efer ^ EFER_SCE);
     if (cpuid(0x80000001, 0).edx & BIT(27)) {
         read_back("msrs.tsc_aux", MSR_TSC_AUX, 0x89abcdef);
@@ -100,8 +94,6 @@ static void unknown(void)
     char name[64];
     u64 value;
     for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
-        if (on_tcg() && !under_umbra)
-            continue;
         print_to(name, sizeof(name), "msrs.unknown_%x_read", numbers[i]);
         check_eq(name, try_rdmsr(numbers[i], &value), EXC_GP);
         print_to(name, sizeof(name), "msrs.unknown_%x_write", numbers[i]);
@@ -114,10 +106,9 @@ static void unknown(void)
     check_eq("msrs.wrmsr_ring3", execute(RING3_64, &wrmsr3), EXC_GP);
     const struct code rdmsr_unknown = {CODE("\x0f\x32"), .rcx = 0x12345678, .rax = 7, .rdx = 8};
     u64 vector = execute(RING0_64, &rdmsr_unknown);
-    if (!on_tcg() || under_umbra)
-        check("msrs.refused_read_changes_nothing", vector == EXC_GP && fault.error == 0 &&
-                                                       fault.frame.rax == 7 && fault.frame.rdx == 8 &&
-                                                       fault.frame.rip == execute_address(RING0_64));
+    check("msrs.refused_read_changes_nothing", vector == EXC_GP && fault.error == 0 && fault.frame.rax == 7 &&
+                                                   fault.frame.rdx == 8 &&
+                                                   fault.frame.rip == execute_address(RING0_64));
 }
 
 /* The order in which an operating system asks for its microcode revision. */
@@ -164,10 +155,7 @@ static void xcr0(void)
     check_eq("msrs.xsave_area_of_x87", cpuid(0xd, 0).ebx, 576);
     check_eq("msrs.xcr0_zero", try_xsetbv(0, 0), EXC_GP);
     check_eq("msrs.xcr0_without_x87", try_xsetbv(0, 2), EXC_GP);
-    if (on_tcg() && !under_umbra)
-        note_skipped("msrs.xcr0_avx_without_sse", "TCG checks less than the CPU");
-    else
-        check_eq("msrs.xcr0_avx_without_sse", try_xsetbv(0, 5), EXC_GP);
+    check_eq("msrs.xcr0_avx_without_sse", try_xsetbv(0, 5), EXC_GP);
     check_eq("msrs.xcr0_bit_63", try_xsetbv(0, BIT(63) | 1), EXC_GP);
     check_eq("msrs.xcr0_unsupported", try_xsetbv(0, supported | BIT(60)), EXC_GP);
     check_eq("msrs.xcr1", try_xsetbv(1, 1), EXC_GP);

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The one list of checks that an emulator, not Umbra, fails: each by name, with what the emulator does
+ * instead. A check that is named here and fails counts as passed and says so on its line; nothing else is
+ * ever forgiven.
+ */
+#include "tests/guest/guest.h"
+
+enum emulator { BOCHS, TCG };
+/* Where a deviation may show: without Umbra only (Umbra hides it, or decides itself), or in both places. */
+enum place { BARE, ANYWHERE };
+
+static const struct deviation {
+    enum emulator emulator;
+    enum place place;
+    const char *check; /* a name, or the beginning of one with * at the end */
+    const char *what;
+} deviations[] = {
+    {BOCHS, ANYWHERE, "cpuid.across_to_missing_page", "CR2 names the instruction's first byte"},
+    {TCG, BARE, "cpuid.clears_rf", "RF is cleared late"},
+    {TCG, ANYWHERE, "cpuid.trap_flag_after_mov_ss", "MOV SS does not hold back debug traps"},
+    {TCG, ANYWHERE, "msrs.pat_*", "any PAT is taken"},
+    {TCG, ANYWHERE, "msrs.mtrr_*", "any MTRR value is taken"},
+    {TCG, ANYWHERE, "msrs.*_not_canonical", "addresses are not checked"},
+    {TCG, BARE, "msrs.efer_*", "reserved bits of EFER are ignored"},
+    {TCG, BARE, "msrs.unknown_*", "unknown MSRs read as zero"},
+    {TCG, BARE, "msrs.refused_read_changes_nothing", "unknown MSRs read as zero"},
+    {TCG, ANYWHERE, "msrs.tsc_msr_agrees", "IA32_TSC is a constant"},
+    {TCG, ANYWHERE, "msrs.tsc_write", "IA32_TSC is a constant"},
+    {TCG, BARE, "msrs.xcr0_avx_without_sse", "XCR0 is checked less than by a CPU"},
+    {TCG, ANYWHERE, "exceptions.ss_not_canonical", "#GP instead of #SS"},
+    {TCG, ANYWHERE, "exceptions.ac", "no alignment checks"},
+    {TCG, ANYWHERE, "exceptions.xm", "no unmasked SIMD exceptions"},
+    {TCG, ANYWHERE, "exceptions.invd_ring3", "INVD does not check CPL"},
+    {TCG, ANYWHERE, "modes.cr0_nw_without_cd", "any CR0 is taken"},
+    {TCG, ANYWHERE, "modes.cr0_high_bits", "any CR0 is taken"},
+};
+
+/* `*` stands for any text, once. */
+static bool matches(const char *pattern, const char *name)
+{
+    size_t head = 0, length = strlen(name);
+    while (pattern[head] && pattern[head] != '*') {
+        if (pattern[head] != name[head])
+            return false;
+        head++;
+    }
+    if (!pattern[head])
+        return head == length;
+    const char *tail = pattern + head + 1;
+    size_t tail_length = strlen(tail);
+    return length >= head + tail_length && memcmp(name + length - tail_length, tail, tail_length) == 0;
+}
+
+const char *deviation_of(const char *check)
+{
+    enum emulator emulator = on_tcg() ? TCG : BOCHS;
+    for (size_t i = 0; i < ARRAY_SIZE(deviations); i++) {
+        const struct deviation *deviation = &deviations[i];
+        bool here = deviation->emulator == emulator && (deviation->place == ANYWHERE || !under_umbra);
+        if (here && matches(deviation->check, check))
+            return deviation->what;
+    }
+    return NULL;
+}
