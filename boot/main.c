@@ -37,6 +37,7 @@ static struct boot_info info;
 static struct boot_options options;
 static struct start_state start;
 static const struct vendor *vendor;
+static u64 entry_tsc; /* when boot_main() began: what Umbra's start costs */
 
 void boot_main(u32 magic, u32 physical);
 _Noreturn void boot_switch_stack(u64 stack_top, void (*continue_at)(void));
@@ -185,8 +186,8 @@ static void run_guest(void)
     die_if(vendor->prepare(vcpu, &start));
     accounting_reason_name = vendor->reason_name;
     fatal_hook = report_death;
-    log_info("the guest starts at %lx, %lu KByte of Umbra's memory are free", start.rip,
-             frame_free_count() * PAGE_SIZE / 1024);
+    log_info("up in %lu TSC ticks: the guest starts at %lx, %lu KByte of Umbra's memory are free",
+             read_tsc() - entry_tsc, start.rip, frame_free_count() * PAGE_SIZE / 1024);
     /* From here on the screen is the guest's. */
     log_quiet(true);
     vendor->run(vcpu);
@@ -196,6 +197,7 @@ void boot_main(u32 magic, u32 physical)
 {
     struct tdp_config config = {0};
 
+    entry_tsc = read_tsc();
     serial_init(SERIAL_COM1, SERIAL_BAUD_MAX);
     load_boot_tables();
     read_loader(magic, physical);
