@@ -142,9 +142,8 @@ bool mtrr_write(struct mtrr_state *state, u32 msr, u64 value)
 static u64 next_change(u64 address, u64 mask, u64 base)
 {
     u64 differing = (address ^ base) & mask;
-    if (mask == 0)
-        return ~0ull;
-    if (differing == 0) { /* The match ends where the lowest bit that the mask compares flips. */
+    if (differing ==
+        0) { /* The match ends where the lowest bit that the mask compares flips, if there is one. */
         u64 last = address | ((mask & -mask) - 1);
         return last == ~0ull ? last : last + 1;
     }
@@ -155,10 +154,9 @@ static u64 next_change(u64 address, u64 mask, u64 base)
     u64 below = top | (top - 1);
     if ((base & top) != 0) /* base is higher there: keep what is above, and all below is lowest */
         return (address & ~below) | (base & mask & below);
-    /* base is lower there: count the uncompared bits above up by one; filling the others with ones carries
+    /* base is lower there: count the bits above that are not compared up by one; ones in the others carry
      * over them */
-    u64 above = (address | mask | below) + 1;
-    return above == 0 ? ~0ull : (above & ~mask) | (base & mask);
+    return (((address | mask | below) + 1) & ~mask) | (base & mask);
 }
 
 /* SDM vol. 3A 12.11.4.1 on overlapping variable ranges; the mixes that it leaves undefined are UC here. */

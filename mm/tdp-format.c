@@ -5,26 +5,6 @@
  */
 #include "mm/tdp-format.h"
 
-#define ENTRY_ADDRESS BITS(51, 12)
-#define ENTRY_PS      BIT(7) /* the same bit in both formats: this entry of level 2 or 3 maps a page */
-
-/* EPT entries, SDM vol. 3C tables 29-1 to 29-7. */
-#define EPT_READ             BIT(0)
-#define EPT_WRITE            BIT(1)
-#define EPT_EXECUTE          BIT(2) /* with MBEC: by supervisor-mode linear addresses only (XS) */
-#define EPT_TYPE_SHIFT       3u     /* memory type in bits 5:3 of a leaf */
-#define EPT_ACCESSED         BIT(8)
-#define EPT_DIRTY            BIT(9)
-#define EPT_EXECUTE_FOR_USER BIT(10) /* XU; ignored without MBEC */
-
-/* NPT entries are long-mode page-table entries, APM vol. 2 5.4.1; U and NX under GMET: 15.25. */
-#define NPT_PRESENT    BIT(0)
-#define NPT_WRITE      BIT(1)
-#define NPT_USER       BIT(2)
-#define NPT_ACCESSED   BIT(5)
-#define NPT_DIRTY      BIT(6)
-#define NPT_NO_EXECUTE BIT(63)
-
 static bool ept_representable(const struct tdp_config *config, unsigned access, enum memory_type type)
 {
     unsigned execute = access & (TDP_XS | TDP_XU);
@@ -99,7 +79,7 @@ u64 tdp_leaf_entry(const struct tdp_config *config, unsigned level, u64 target, 
         return 0;
     u64 entry = config->format == TDP_EPT ? ept_leaf_entry(config, target, access, type)
                                           : npt_leaf_entry(config, target, access);
-    return level > 1 ? entry | ENTRY_PS : entry;
+    return level > 1 ? entry | TDP_ENTRY_PS : entry;
 }
 
 u64 tdp_table_entry(const struct tdp_config *config, hpa_t table)
@@ -108,25 +88,6 @@ u64 tdp_table_entry(const struct tdp_config *config, hpa_t table)
         return table.raw | NPT_PRESENT | NPT_WRITE | NPT_USER | NPT_ACCESSED;
     return table.raw | EPT_READ | EPT_WRITE | EPT_EXECUTE |
            (config->mode_based_execute ? EPT_EXECUTE_FOR_USER : 0);
-}
-
-bool tdp_entry_present(const struct tdp_config *config, u64 entry)
-{
-    if (config->format == TDP_NPT)
-        return (entry & NPT_PRESENT) != 0;
-    u64 permissions =
-        EPT_READ | EPT_WRITE | EPT_EXECUTE | (config->mode_based_execute ? EPT_EXECUTE_FOR_USER : 0);
-    return (entry & permissions) != 0;
-}
-
-bool tdp_entry_is_table(const struct tdp_config *config, unsigned level, u64 entry)
-{
-    return level > 1 && (entry & ENTRY_PS) == 0 && tdp_entry_present(config, entry);
-}
-
-u64 tdp_entry_address(u64 entry)
-{
-    return entry & ENTRY_ADDRESS;
 }
 
 unsigned tdp_entry_access(const struct tdp_config *config, u64 entry)
@@ -151,9 +112,4 @@ unsigned tdp_entry_access(const struct tdp_config *config, u64 entry)
 enum memory_type tdp_entry_type(const struct tdp_config *config, u64 entry)
 {
     return config->format == TDP_NPT ? MT_WB : (enum memory_type)(entry >> EPT_TYPE_SHIFT & 7);
-}
-
-u64 tdp_accessed_dirty(const struct tdp_config *config)
-{
-    return config->format == TDP_NPT ? NPT_ACCESSED | NPT_DIRTY : EPT_ACCESSED | EPT_DIRTY;
 }

@@ -55,6 +55,7 @@ static u64 read_entry(const u64 *slot)
  * page, because a CPU that holds two sizes of one page may raise a machine check (Intel: "machine check error
  * on page size change"; AMD erratum 383).
  */
+/* NOLINTNEXTLINE(readability-non-const-parameter): the checker does not see that the builtin writes *slot. */
 static void write_entry(struct tdp *tdp, u64 *slot, u64 old, u64 entry)
 {
     __atomic_store_n(slot, entry, __ATOMIC_RELEASE);
@@ -108,13 +109,14 @@ static enum step map_step(const struct tdp *tdp, const struct change *change, un
 static enum step next_step(const struct tdp *tdp, const struct change *change, unsigned level, u64 entry,
                            u64 at, bool whole)
 {
+    if (change->kind == CHANGE_MAP)
+        return map_step(tdp, change, level, entry, at, whole);
+
     bool present = tdp_entry_present(&tdp->config, entry);
     bool table = tdp_entry_is_table(&tdp->config, level, entry);
     bool same;
 
     switch (change->kind) {
-    case CHANGE_MAP:
-        return map_step(tdp, change, level, entry, at, whole);
     case CHANGE_UNMAP:
         return !present ? STEP_KEEP : whole ? STEP_REPLACE : STEP_DESCEND;
     case CHANGE_ACCESS:
