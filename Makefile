@@ -91,6 +91,18 @@ UNIT_TESTS += tdp
 unit-tdp := mm/tdp.c mm/tdp-format.c mm/mtrr.c tests/unit/tdp-model.c $(tdp-test-tools)
 UNIT_TESTS += tdp-entries
 unit-tdp-entries := mm/tdp.c mm/tdp-format.c mm/mtrr.c $(tdp-test-tools)
+vcpu-test-tools := tests/unit/vcpu-doubles.c tests/unit/checked-frames.c mm/tdp.c mm/tdp-format.c mm/mtrr.c mm/memmap.c
+UNIT_TESTS += cpuid
+unit-cpuid := vcpu/cpuid.c
+UNIT_TESTS += msr-policy
+unit-msr-policy := vcpu/msr-policy.c
+UNIT_TESTS += msr
+unit-msr := vcpu/msr.c vcpu/msr-policy.c vcpu/machine.c vcpu/accounting.c $(vcpu-test-tools)
+UNIT_TESTS += violation
+unit-violation := vcpu/violation.c vcpu/hypercall-none.c vcpu/machine.c vcpu/accounting.c $(vcpu-test-tools)
+UNIT_TESTS += hypercall
+unit-hypercall := vcpu/hypercall.c vcpu/hypercall-test.c vcpu/violation.c vcpu/start.c vcpu/xcr.c vcpu/machine.c \
+                  vcpu/accounting.c $(vcpu-test-tools)
 
 UNIT_BINARIES := $(UNIT_TESTS:%=$(BUILD)/unit/test-%)
 
