@@ -180,7 +180,8 @@ static void umbra_memory(void)
     if (!umbra_region(&start, &end))
         return;
     for (unsigned i = 0; i < ROUNDS / 4; i++) {
-        u64 page = start + random() % ((end - start) / PAGE_SIZE) * PAGE_SIZE;
+        /* Few pages, as Umbra says a line for each, spread over all of the region. */
+        u64 page = align_down(start + (end - start) / 16 * (random() % 16), PAGE_SIZE);
         u64 address = (u64)window_map(PAGE_PROBE, page, PTE_P | PTE_W) + 8 * (random() % 512);
         try_write64(address, random());
         ones = ones && try_read64(address, &value) == NO_FAULT && value == ~0ull;

@@ -89,7 +89,7 @@ static void shadows(const char *mode)
     print_to(name, sizeof(name), "interrupts.%s_sti_cpuid", mode);
     check_eq(name, taken_at((struct code){CODE("\xfb\x0f\xa2\x90\x90\xfa")}), 3);
     print_to(name, sizeof(name), "interrupts.%s_sti_rdmsr", mode);
-    check_eq(name, taken_at((struct code){CODE("\xfb\x0f\x32\x90\x90\xfa"), .rcx = 0x8b}), 3);
+    check_eq(name, taken_at((struct code){CODE("\xfb\x0f\x32\x90\x90\xfa"), .rcx = 0xfe}), 3);
     /* STI; MOV SS, AX; CPUID */
     print_to(name, sizeof(name), "interrupts.%s_mov_ss_cpuid", mode);
     u64 at = taken_at((struct code){CODE("\xfb\x8e\xd0\x0f\xa2\x90\x90\xfa"), .rax = SEL_DATA});

@@ -71,7 +71,7 @@ static const struct {
     {"inc_locked", "\xf0\x48\xff\x06", 4},
     {"cmpxchg", "\x48\x83\xc8\xff\x48\x0f\xb1\x0e", 8},
     {"stosq", "\x48\x89\xf7\x48\xab", 5},
-    {"bts", "\x48\x0f\xb3\x06", 4},
+    {"btr", "\x48\x0f\xba\x36\x05", 5},
 };
 
 static void loads_and_stores(const char *place, u64 physical)

@@ -90,7 +90,7 @@ static void addresses_and_efer(void)
 static void unknown(void)
 {
     static const u32 numbers[] = {0x5,        0x2000,     0x12345678, 0x40000000, 0x4b564d00, 0x4b564d01,
-                                  0x4000007f, 0xbfffffff, 0xc0002000, 0xc0012000, 0xffffffff};
+                                  0x4000007f, 0xbfffffff, 0xc0004000, 0xc0012000, 0xffffffff};
     char name[64];
     u64 value;
     for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
