@@ -45,6 +45,13 @@ u32 svm_controls_exceptions(void)
     return (u32)BIT(EXC_GP);
 }
 
+u32 svm_controls_delivery_exceptions(void)
+{
+    /* Those that delivery can raise and that do not simply follow it. */
+    return svm_controls_exceptions() |
+           (u32)(BIT(EXC_TS) | BIT(EXC_NP) | BIT(EXC_SS) | BIT(EXC_GP) | BIT(EXC_PF) | BIT(EXC_CP));
+}
+
 u32 svm_controls_step_exceptions(void)
 {
     /* Bit 2 has no effect (NMI has its own intercept). A machine check is the guest's to handle, stepped or

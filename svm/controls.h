@@ -18,8 +18,10 @@ extern const unsigned svm_intercept_count;
 /* Fills the intercept words from the table. */
 void svm_controls_set_intercepts(u32 words[VMCB_INTERCEPT_WORDS]);
 
-/* Exception intercepts in normal operation, and while one instruction is stepped (svm/step.h). */
+/* Exception intercepts in normal operation, while an exception is delivered (svm/event.h), and while one
+ * instruction is stepped (svm/step.h). */
 u32 svm_controls_exceptions(void);
+u32 svm_controls_delivery_exceptions(void);
 u32 svm_controls_step_exceptions(void);
 
 #endif

@@ -5,6 +5,7 @@
 #include "svm/event.h"
 
 #include "arch/x86.h"
+#include "svm/controls.h"
 
 enum { EXC_VC = 29, VECTOR_FIRST_NO_EXCEPTION = 31 };
 
@@ -84,6 +85,43 @@ u64 svm_event_reinjection(u64 exit_int_info)
                             EVENT_VECTOR_MASK);
 }
 
+void svm_event_inject(struct svm_vcpu *svm, u64 event)
+{
+    unsigned vector = (unsigned)(event & EVENT_VECTOR_MASK);
+
+    svm->vmcb->control.event_inj = event;
+    if ((event & EVENT_VALID) == 0 || event_type(event) != EVENT_TYPE_EXCEPTION ||
+        (vector != EXC_DF && event_class(vector) == CLASS_BENIGN))
+        return;
+    svm->delivery_watched = true;
+    svm->vmcb->control.intercept[VMCB_INTERCEPT_EXCEPTIONS] = svm_controls_delivery_exceptions();
+    svm_changed(svm, CLEAN_INTERCEPTS);
+}
+
+void svm_event_delivery_over(struct svm_vcpu *svm)
+{
+    svm->delivery_watched = false;
+    svm->vmcb->control.intercept[VMCB_INTERCEPT_EXCEPTIONS] = svm_controls_exceptions();
+    svm_changed(svm, CLEAN_INTERCEPTS);
+}
+
+void svm_event_second_exception(struct svm_vcpu *svm, unsigned vector)
+{
+    const struct vmcb_control *control = &svm->vmcb->control;
+
+    if ((control->exit_int_info & EVENT_VALID) == 0)
+        return;
+    if (vector == EXC_PF)
+        svm_event_set_cr2(svm, control->exit_info_2);
+    svm_event_raise(svm, vector, (u32)control->exit_info_1);
+}
+
+void svm_event_set_cr2(struct svm_vcpu *svm, u64 address)
+{
+    svm->vmcb->save.cr2 = address;
+    svm_changed(svm, CLEAN_CR2);
+}
+
 static void inject_exception(struct svm_vcpu *svm, unsigned vector, u32 error_code)
 {
     u64 event = EVENT_VALID | EVENT_TYPE_EXCEPTION | vector;
@@ -91,7 +129,7 @@ static void inject_exception(struct svm_vcpu *svm, unsigned vector, u32 error_co
     /* Real mode has no error codes, APM vol. 2 8.9. */
     if (svm_event_has_error_code(vector) && (svm->vmcb->save.cr0 & CR0_PE) != 0)
         event |= EVENT_ERROR_VALID | (u64)error_code << EVENT_ERROR_SHIFT;
-    svm->vmcb->control.event_inj = event;
+    svm_event_inject(svm, event);
 }
 
 void svm_event_raise(struct svm_vcpu *svm, unsigned vector, u32 error_code)

@@ -29,8 +29,30 @@ bool svm_event_has_error_code(unsigned vector);
  */
 void svm_event_raise(struct svm_vcpu *svm, unsigned vector, u32 error_code);
 
+/*
+ * Finishes an interrupted delivery: `event` is an EVENTINJ or 0.
+ *
+ * While an exception is injected that could make a double fault with another, those others are intercepted
+ * until the next exit. A CPU finds the double fault by itself, but QEMU's TCG forgets that an injected
+ * exception is being delivered.
+ */
+void svm_event_inject(struct svm_vcpu *svm, u64 event);
+
+/* At an exit: takes those intercepts away again. */
+void svm_event_delivery_over(struct svm_vcpu *svm);
+
+/*
+ * The exit of an exception that was intercepted for that reason: a second fault, which is combined with the
+ * first and raised; or a new one after all was well, which the guest raises again by itself, unintercepted
+ * now.
+ */
+void svm_event_second_exception(struct svm_vcpu *svm, unsigned vector);
+
 /* A trap-like #DB; DR6 is the caller's business. */
 void svm_event_debug_trap(struct svm_vcpu *svm);
+
+/* An intercepted #PF has not changed CR2 yet: what it would be. */
+void svm_event_set_cr2(struct svm_vcpu *svm, u64 address);
 
 /* An NMI that Umbra took on the guest's behalf. */
 void svm_event_nmi(struct svm_vcpu *svm);

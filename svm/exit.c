@@ -124,6 +124,12 @@ static enum exit_action exit_general_protection(struct svm_vcpu *svm)
     return EXIT_RESUME;
 }
 
+static enum exit_action exit_second_exception(struct svm_vcpu *svm)
+{
+    svm_event_second_exception(svm, (unsigned)(svm->vmcb->control.exit_code - VMEXIT_EXCP0));
+    return EXIT_RESUME;
+}
+
 static enum exit_action exit_shutdown(struct svm_vcpu *svm)
 {
     svm_guest_shutdown(svm, "an exception during the delivery of #DF");
@@ -188,6 +194,11 @@ static enum exit_action exit_invalid(struct svm_vcpu *svm)
 }
 
 static exit_handler *const handlers[SVM_EXIT_COUNT] = {
+    [VMEXIT_EXCP0 + EXC_TS] = exit_second_exception,
+    [VMEXIT_EXCP0 + EXC_NP] = exit_second_exception,
+    [VMEXIT_EXCP0 + EXC_SS] = exit_second_exception,
+    [VMEXIT_EXCP0 + EXC_PF] = exit_second_exception,
+    [VMEXIT_EXCP0 + EXC_CP] = exit_second_exception,
     [VMEXIT_EXCP0 + EXC_GP] = exit_general_protection,
     [VMEXIT_INIT] = exit_init,
     [VMEXIT_CPUID] = exit_cpuid,
@@ -287,8 +298,10 @@ void svm_exit(struct vcpu *vcpu)
     vmcb->control.clean = svm->clean;
     vmcb->control.tlb_control = TLB_CONTROL_NOTHING;
     account_exit(&vcpu->accounting, index, read_tsc(), vmcb->save.rip, vmcb->control.exit_info_1);
+    if (__builtin_expect(svm->delivery_watched, 0))
+        svm_event_delivery_over(svm);
     if ((vmcb->control.exit_int_info & EVENT_VALID) != 0)
-        vmcb->control.event_inj = svm_event_reinjection(vmcb->control.exit_int_info);
+        svm_event_inject(svm, svm_event_reinjection(vmcb->control.exit_int_info));
 
     if (__builtin_expect(svm->step.active, 0))
         exit_during_step(svm, index);

@@ -154,10 +154,8 @@ void svm_step_exception(struct svm_vcpu *svm, unsigned vector)
     svm_step_cancel(svm);
     if (vector == EXC_NMI || vector == EXC_BP || vector == EXC_OF)
         return;
-    if (vector == EXC_PF) {
-        svm->vmcb->save.cr2 = svm->vmcb->control.exit_info_2;
-        svm_changed(svm, CLEAN_CR2);
-    }
+    if (vector == EXC_PF)
+        svm_event_set_cr2(svm, svm->vmcb->control.exit_info_2);
     svm_event_raise(svm, vector, (u32)svm->vmcb->control.exit_info_1);
 }
 

@@ -25,9 +25,10 @@ struct svm_step {
 struct svm_vcpu {
     struct vmcb *vmcb;
     struct vcpu *vcpu;
-    u64 next_rip;     /* valid while an exit of an instruction is handled, after svm_find_next_rip() */
-    u32 clean;        /* CLEAN_KNOWN, or 0 if the CPU has no clean bits */
-    bool flush_guest; /* the guest's translations have to go at the next VMRUN */
+    u64 next_rip;          /* valid while an exit of an instruction is handled, after svm_find_next_rip() */
+    u32 clean;             /* CLEAN_KNOWN, or 0 if the CPU has no clean bits */
+    bool flush_guest;      /* the guest's translations have to go at the next VMRUN */
+    bool delivery_watched; /* see svm_event_inject() */
     hpa_t vmcb_frame;
     hpa_t host_vmcb_frame; /* Umbra's own state that VMRUN does not switch, for VMSAVE and VMLOAD */
     u64 efer_writable;

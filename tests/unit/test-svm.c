@@ -276,6 +276,42 @@ static void test_raise(void **state)
     }
 }
 
+static void test_delivery_is_watched(void **state)
+{
+    (void)state;
+    svm_event_raise(&svm, EXC_UD, 0);
+    assert_false(svm.delivery_watched);
+    svm_event_raise(&svm, EXC_GP, 0x18);
+    assert_true(svm.delivery_watched);
+    assert_int_equal(vmcb.control.intercept[2],
+                     BIT(EXC_TS) | BIT(EXC_NP) | BIT(EXC_SS) | BIT(EXC_GP) | BIT(EXC_PF) | BIT(EXC_CP));
+
+    /* Its gate is not present. */
+    svm_event_delivery_over(&svm);
+    assert_int_equal(vmcb.control.intercept[2], svm_controls_exceptions());
+    vmcb.control.exit_int_info = vmcb.control.event_inj;
+    vmcb.control.exit_info_1 = 13 << 3 | 2;
+    svm_event_second_exception(&svm, EXC_NP);
+    assert_int_equal(vmcb.control.event_inj, 0x80000b08ull);
+
+    /* The IDT is not mapped: the second fault's address is in CR2. */
+    vmcb.control.exit_int_info = in_flight(EVENT_TYPE_EXCEPTION, EXC_PF);
+    vmcb.control.exit_info_2 = 0x1234;
+    svm_event_second_exception(&svm, EXC_PF);
+    assert_int_equal(vmcb.save.cr2, 0x1234);
+    assert_int_equal(vmcb.control.event_inj, 0x80000b08ull);
+
+    /* All went well, and this is the next fault of the guest's: it raises that one itself. */
+    svm_event_delivery_over(&svm);
+    vmcb.control.exit_int_info = 0;
+    vmcb.control.event_inj = 0;
+    vmcb.save.cr2 = 0;
+    svm_event_second_exception(&svm, EXC_PF);
+    assert_int_equal(vmcb.save.cr2, 0);
+    assert_int_equal(vmcb.control.event_inj, 0);
+    assert_int_equal(vmcb.control.intercept[2], svm_controls_exceptions());
+}
+
 static void test_next_rip_from_cpu(void **state)
 {
     (void)state;
@@ -476,6 +512,8 @@ static void test_step_raises_page_fault(void **state)
     vmcb.control.exit_info_1 = 6;
     vmcb.control.exit_info_2 = 0x7fff1000;
     svm_step_exception(&svm, EXC_PF);
+    assert_true(svm.delivery_watched);
+    svm_event_delivery_over(&svm);
     assert_step_gone();
     assert_int_equal(vmcb.save.cr2, 0x7fff1000);
     assert_int_equal(vmcb.control.clean & CLEAN_CR2, 0);
@@ -536,6 +574,7 @@ int main(void)
         cmocka_unit_test(test_combine),
         cmocka_unit_test(test_reinjection),
         cmocka_unit_test_setup(test_raise, set_up),
+        cmocka_unit_test_setup(test_delivery_is_watched, set_up),
         cmocka_unit_test_setup(test_next_rip_from_cpu, set_up),
         cmocka_unit_test_setup(test_next_rip_decoded, set_up),
         cmocka_unit_test_setup(test_needs_svm, set_up),
