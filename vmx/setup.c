@@ -122,8 +122,12 @@ static void write_initial_msrs(void)
     vmwrite(VMCS_GUEST_SYSENTER_ESP, 0);
     vmwrite(VMCS_GUEST_SYSENTER_EIP, 0);
     vmwrite(VMCS_GUEST_SMBASE, 0);
-    if (feature[FEATURE_PERF_GLOBAL_CTRL])
-        vmwrite(VMCS_GUEST_PERF_GLOBAL_CTRL, rdmsr(MSR_IA32_PERF_GLOBAL_CTRL));
+    /* Bochs has the controls but not the MSR: no performance counter counts there. */
+    if (feature[FEATURE_PERF_GLOBAL_CTRL]) {
+        u64 value = 0;
+        rdmsr_safe(MSR_IA32_PERF_GLOBAL_CTRL, &value);
+        vmwrite(VMCS_GUEST_PERF_GLOBAL_CTRL, value);
+    }
     if (feature[FEATURE_BNDCFGS])
         vmwrite(VMCS_GUEST_BNDCFGS, 0);
     if (feature[FEATURE_RTIT_CTL])

@@ -17,7 +17,7 @@ static const struct deviation {
     const char *check; /* a name, or the beginning of one with * at the end */
     const char *what;
 } deviations[] = {
-    {BOCHS, BARE, "msrs.microcode_sequence", "no microcode MSRs"},
+    {BOCHS, ANYWHERE, "msrs.microcode_sequence", "no microcode MSRs"},
     {BOCHS, ANYWHERE, "msrs.perf_*", "CPUID tells of a PMU that is not there"},
     {TCG, BARE, "cpuid.clears_rf", "RF is cleared late"},
     {TCG, ANYWHERE, "cpuid.trap_flag_after_mov_ss", "MOV SS does not hold back debug traps"},
