@@ -106,11 +106,14 @@ unit-hypercall := vcpu/hypercall.c vcpu/hypercall-test.c vcpu/violation.c vcpu/s
 
 UNIT_BINARIES := $(UNIT_TESTS:%=$(BUILD)/unit/test-%)
 
+# Every header, for every test: seconds to rebuild, and none is forgotten.
+UNIT_HEADERS := $(wildcard $(ROOMS:%=%/*.h) tests/unit/*.h)
+
 define unit_rule
-$(BUILD)/unit/test-$(1): tests/unit/test-$(1).c $(unit-$(1))
+$(BUILD)/unit/test-$(1): tests/unit/test-$(1).c $(unit-$(1)) $(UNIT_HEADERS)
 	@mkdir -p $$(@D)
 	@echo "  HOSTCC  $$@"
-	@$(HOSTCC) $(HOSTFLAGS) $(unit-flags-$(1)) -MMD -MP -MF $$@.d $$(filter %.c,$$^) -o $$@ -lcmocka $(unit-libs-$(1))
+	@$(HOSTCC) $(HOSTFLAGS) $(unit-flags-$(1)) $$(filter %.c,$$^) -o $$@ -lcmocka $(unit-libs-$(1))
 endef
 $(foreach test,$(UNIT_TESTS),$(eval $(call unit_rule,$(test))))
 
