@@ -144,16 +144,31 @@ void cpuid_correct(u32 leaf, u32 subleaf, u64 guest_cr4, struct cpuid_regs *regs
         correct_extended(leaf, regs);
 }
 
+/* The answer of the real CPUID is in the guest's registers already. */
+static void correct_in_place(struct vcpu *vcpu, u32 leaf, u32 subleaf, u64 guest_cr4)
+{
+    u64 *gpr = vcpu->gpr;
+    struct cpuid_regs regs = {(u32)gpr[GPR_RAX], (u32)gpr[GPR_RBX], (u32)gpr[GPR_RCX], (u32)gpr[GPR_RDX]};
+
+    cpuid_correct(leaf, subleaf, guest_cr4, &regs);
+    gpr[GPR_RAX] = regs.eax;
+    gpr[GPR_RBX] = regs.ebx;
+    gpr[GPR_RCX] = regs.ecx;
+    gpr[GPR_RDX] = regs.edx;
+}
+
 enum exit_action cpuid_exit(struct vcpu *vcpu, u64 guest_cr4)
 {
     u32 leaf = (u32)vcpu->gpr[GPR_RAX];
     u32 subleaf = (u32)vcpu->gpr[GPR_RCX];
     struct cpuid_regs regs = cpuid(leaf, subleaf);
 
-    cpuid_correct(leaf, subleaf, guest_cr4, &regs);
     vcpu->gpr[GPR_RAX] = regs.eax;
     vcpu->gpr[GPR_RBX] = regs.ebx;
     vcpu->gpr[GPR_RCX] = regs.ecx;
     vcpu->gpr[GPR_RDX] = regs.edx;
+    /* Most leaves are the CPU's own; this exit is the one whose length a guest notices. */
+    if (leaf_is_corrected(leaf))
+        correct_in_place(vcpu, leaf, subleaf, guest_cr4);
     return EXIT_SKIP;
 }

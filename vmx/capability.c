@@ -11,6 +11,8 @@
 
 /* CPUID.01H:ECX */
 #define CPUID_1_ECX_VMX BIT(5)
+/* CPUID.0AH: performance monitoring */
+#define CPUID_PMU 0xau
 
 /* IA32_VMX_BASIC, SDM vol. 3D A.1 */
 #define VMX_BASIC_REVISION      BITS(30, 0)
@@ -50,6 +52,13 @@ static bool vpid_usable(u64 ept_vpid)
            (ept_vpid & (VPID_INVVPID_SINGLE_CONTEXT | VPID_INVVPID_ALL_CONTEXTS)) != 0;
 }
 
+/* Emulators offer the controls without the MSR; it exists from version 2 on of the PMU (SDM vol. 3B 20.2.2).
+ */
+static bool perf_global_ctrl_exists(void)
+{
+    return cpuid(0, 0).eax >= CPUID_PMU && (cpuid(CPUID_PMU, 0).eax & BITS(7, 0)) >= 2;
+}
+
 static void read_controls(struct control_capability *allowed)
 {
     bool precise = (rdmsr(MSR_IA32_VMX_BASIC) & VMX_BASIC_TRUE_CONTROLS) != 0;
@@ -67,6 +76,8 @@ static void read_controls(struct control_capability *allowed)
         vmx_capability.ept_vpid = rdmsr(MSR_IA32_VMX_EPT_VPID_CAP);
     if (!vpid_usable(vmx_capability.ept_vpid))
         allowed->word[CONTROL_SECONDARY] &= ~MAY_BE_ONE(SECONDARY_VPID);
+    if (!perf_global_ctrl_exists())
+        allowed->word[CONTROL_EXIT] &= ~MAY_BE_ONE(EXIT_LOAD_PERF_GLOBAL_CTRL | EXIT_SAVE_PERF_GLOBAL_CTRL);
 }
 
 static const char *check_controls(void)

@@ -132,18 +132,14 @@ static void finish_flags(u64 rflags)
         vmwrite(VMCS_GUEST_PENDING_DEBUG, vmread(VMCS_GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
 }
 
-void vmx_skip_instruction(u64 rip)
+void vmx_skip_special_instruction(u64 next, u64 rip)
 {
-    u64 next = rip + vmread(VMCS_EXIT_INSTRUCTION_LENGTH);
     u64 blocking = vmread(VMCS_GUEST_INTERRUPTIBILITY);
-    u64 rflags = vmread(VMCS_GUEST_RFLAGS);
 
     /* EIP wraps around at 4 GByte; RIP does not. */
-    if (__builtin_expect((next ^ rip) >> 32 != 0, false) && !vmx_code64())
+    if ((next ^ rip) >> 32 != 0 && !vmx_code64())
         next &= BITS(31, 0);
     vmwrite(VMCS_GUEST_RIP, next);
-    if (__builtin_expect((blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) != 0, false))
-        vmwrite(VMCS_GUEST_INTERRUPTIBILITY, blocking & ~(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
-    if (__builtin_expect((rflags & (RFLAGS_TF | RFLAGS_RF)) != 0, false))
-        finish_flags(rflags);
+    vmwrite(VMCS_GUEST_INTERRUPTIBILITY, blocking & ~(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
+    finish_flags(vmread(VMCS_GUEST_RFLAGS));
 }

@@ -11,15 +11,9 @@
 #include "vmx/exit-reason.h"
 #include "vmx/vmx.h"
 
-struct vmx_exit {
-    u64 reason, rip;
-    u64 qualification; /* 0 where the table says that the reason has none */
-};
-
 struct exit_row {
     const char *name;
-    enum exit_action (*handle)(struct vcpu *vcpu, const struct vmx_exit *exit);
-    bool qualified; /* the exit qualification says something */
+    enum exit_action (*handle)(struct vcpu *vcpu);
 };
 
 /* Exit qualification of an EPT violation, SDM vol. 3C table 28-7 */
@@ -36,33 +30,46 @@ struct exit_row {
 /* --- the end of a report
  * ------------------------------------------------------------------------------------------- */
 
-static enum exit_action handle_unexpected(struct vcpu *vcpu, const struct vmx_exit *exit)
+/* Reads the exit qualification, which the trace gets too: only for reasons to which it says something. */
+static u64 exit_qualification(struct vcpu *vcpu)
 {
-    (void)vcpu;
-    fatal("VM exit \"%s\" (reason %lu, qualification %lx) at %lx, which no control of Umbra's asks for",
-          vmx_reason_name((u32)exit->reason), exit->reason, vmread(VMCS_EXIT_QUALIFICATION), exit->rip);
+    struct accounting *accounting = &vcpu->accounting;
+    u64 qualification = vmread(VMCS_EXIT_QUALIFICATION);
+
+    accounting->ring[(accounting->exits - 1) % ACCOUNTING_RING].qualification = qualification;
+    return qualification;
 }
 
-static enum exit_action handle_triple_fault(struct vcpu *vcpu, const struct vmx_exit *exit)
+static enum exit_action handle_unexpected(struct vcpu *vcpu)
+{
+    u64 reason = vmread(VMCS_EXIT_REASON);
+
+    fatal("VM exit \"%s\" (reason %lu, qualification %lx) at %lx, which no control of Umbra's asks for",
+          vmx_reason_name((u32)reason), reason, exit_qualification(vcpu), vmread(VMCS_GUEST_RIP));
+}
+
+static enum exit_action handle_triple_fault(struct vcpu *vcpu)
 {
     log_quiet(false);
-    log_error("guest triple fault at %lx: the machine is reset, as a CPU's shutdown does", exit->rip);
+    log_error("guest triple fault at %lx: the machine is reset, as a CPU's shutdown does",
+              vmread(VMCS_GUEST_RIP));
     vmx_dump(vcpu);
     vcpu_report(vcpu);
     machine_reset();
 }
 
-static enum exit_action handle_task_switch(struct vcpu *vcpu, const struct vmx_exit *exit)
+static enum exit_action handle_task_switch(struct vcpu *vcpu)
 {
     static const char *const sources[] = {"CALL", "IRET", "JMP", "a task gate"};
 
-    (void)vcpu;
+    u64 qualification = exit_qualification(vcpu);
+
     fatal("the guest switched to the task of TSS selector %llx by %s at %lx: VMX cannot do that, and Umbra "
           "does not emulate it",
-          exit->qualification & BITS(15, 0), sources[exit->qualification >> 30 & 3], exit->rip);
+          qualification & BITS(15, 0), sources[qualification >> 30 & 3], vmread(VMCS_GUEST_RIP));
 }
 
-static enum exit_action handle_misconfiguration(struct vcpu *vcpu, const struct vmx_exit *exit)
+static enum exit_action handle_misconfiguration(struct vcpu *vcpu)
 {
     u64 address = vmread(VMCS_GUEST_PHYSICAL_ADDRESS);
     struct tdp_leaf leaf = tdp_lookup(&machine.tdp, gpa(address));
@@ -71,82 +78,74 @@ static enum exit_action handle_misconfiguration(struct vcpu *vcpu, const struct 
     fatal("EPT misconfiguration at guest-physical %lx (rip %lx): the entry of level %u is %lx, target %lx, "
           "type %u; a bug in "
           "Umbra",
-          address, exit->rip, leaf.level, leaf.entry, leaf.target, (unsigned)leaf.type);
+          address, vmread(VMCS_GUEST_RIP), leaf.level, leaf.entry, leaf.target, (unsigned)leaf.type);
 }
 
 /* --- instructions
  * -------------------------------------------------------------------------------------------------- */
 
-static enum exit_action handle_cpuid(struct vcpu *vcpu, const struct vmx_exit *exit)
+static enum exit_action handle_cpuid(struct vcpu *vcpu)
 {
-    (void)exit;
-    return cpuid_exit(vcpu, vmx_guest_cr4());
+    return cpuid_exit(vcpu, vmread_unchecked(VMCS_GUEST_CR4) & CR4_GUEST_OWNED);
 }
 
 /* As on a CPU without VMX, SMX and their instructions. */
-static enum exit_action handle_hidden(struct vcpu *vcpu, const struct vmx_exit *exit)
+static enum exit_action handle_hidden(struct vcpu *vcpu)
 {
     (void)vcpu;
-    (void)exit;
     return EXIT_UD;
 }
 
-static enum exit_action handle_invd(struct vcpu *vcpu, const struct vmx_exit *exit)
+static enum exit_action handle_invd(struct vcpu *vcpu)
 {
     (void)vcpu;
-    (void)exit;
     return invd_exit();
 }
 
-static enum exit_action handle_vmcall(struct vcpu *vcpu, const struct vmx_exit *exit)
+static enum exit_action handle_vmcall(struct vcpu *vcpu)
 {
     struct exit_context context;
 
-    (void)exit;
     vmx_exit_context(vcpu, &context);
     return hypercall_exit(vcpu, &context);
 }
 
-static enum exit_action handle_xsetbv(struct vcpu *vcpu, const struct vmx_exit *exit)
+static enum exit_action handle_xsetbv(struct vcpu *vcpu)
 {
     struct exit_context context;
 
-    (void)exit;
     vmx_exit_context(vcpu, &context);
     return xsetbv_exit(vcpu, &context);
 }
 
-static enum exit_action handle_rdmsr(struct vcpu *vcpu, const struct vmx_exit *exit)
+static enum exit_action handle_rdmsr(struct vcpu *vcpu)
 {
-    (void)exit;
     return rdmsr_exit(vcpu);
 }
 
-static enum exit_action handle_wrmsr(struct vcpu *vcpu, const struct vmx_exit *exit)
+static enum exit_action handle_wrmsr(struct vcpu *vcpu)
 {
-    (void)exit;
     return wrmsr_exit(vcpu);
 }
 
-static enum exit_action handle_control_register(struct vcpu *vcpu, const struct vmx_exit *exit)
+static enum exit_action handle_control_register(struct vcpu *vcpu)
 {
-    return vmx_control_register_exit(vcpu, exit->qualification);
+    return vmx_control_register_exit(vcpu, exit_qualification(vcpu));
 }
 
 /* --- events
  * -------------------------------------------------------------------------------------------------------- */
 
-static enum exit_action handle_exception_or_nmi(struct vcpu *vcpu, const struct vmx_exit *exit)
+static enum exit_action handle_exception_or_nmi(struct vcpu *vcpu)
 {
     if ((vmread(VMCS_EXIT_INTERRUPTION) & INTERRUPTION_TYPE) != INTERRUPTION_NMI)
-        return handle_unexpected(vcpu, exit);
+        return handle_unexpected(vcpu);
     vmx_nmi_exit(vcpu);
     return EXIT_RESUME;
 }
 
-static enum exit_action handle_nmi_window(struct vcpu *vcpu, const struct vmx_exit *exit)
+static enum exit_action handle_nmi_window(struct vcpu *vcpu)
 {
-    (void)exit;
     vmx_nmi_window_exit(vcpu);
     return EXIT_RESUME;
 }
@@ -160,11 +159,11 @@ static void reset_vcpu(struct vcpu *vcpu, const struct start_state *start)
 }
 
 /* The boot CPU starts at the reset vector; all others wait for a SIPI (SDM vol. 3A 9.4). */
-static enum exit_action handle_init(struct vcpu *vcpu, const struct vmx_exit *exit)
+static enum exit_action handle_init(struct vcpu *vcpu)
 {
     struct start_state start;
 
-    log_info("INIT for CPU %u at %lx", vcpu->index, exit->rip);
+    log_info("INIT for CPU %u at %lx", vcpu->index, vmread(VMCS_GUEST_RIP));
     start_state_init(&start);
     reset_vcpu(vcpu, &start);
     if (vcpu->index != 0)
@@ -172,11 +171,11 @@ static enum exit_action handle_init(struct vcpu *vcpu, const struct vmx_exit *ex
     return EXIT_RESUME;
 }
 
-static enum exit_action handle_sipi(struct vcpu *vcpu, const struct vmx_exit *exit)
+static enum exit_action handle_sipi(struct vcpu *vcpu)
 {
     struct start_state start;
 
-    start_state_sipi(&start, (u8)exit->qualification);
+    start_state_sipi(&start, (u8)exit_qualification(vcpu));
     reset_vcpu(vcpu, &start);
     return EXIT_RESUME;
 }
@@ -222,9 +221,9 @@ static void restore_events(u64 qualification)
         vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) | BLOCKING_BY_NMI);
 }
 
-static enum exit_action handle_violation(struct vcpu *vcpu, const struct vmx_exit *exit)
+static enum exit_action handle_violation(struct vcpu *vcpu)
 {
-    u64 qualification = exit->qualification;
+    u64 qualification = exit_qualification(vcpu);
     struct violation violation = {
         .gpa = gpa(vmread(VMCS_GUEST_PHYSICAL_ADDRESS)),
         .gva_valid = (qualification & VIOLATION_LINEAR_VALID) != 0,
@@ -246,9 +245,8 @@ static enum exit_action handle_violation(struct vcpu *vcpu, const struct vmx_exi
  * pending debug exception and takes at the next entry (SDM vol. 3C 26.5.2). An interrupt or NMI may have been
  * delivered in place of the instruction; it then comes back after its handler, and violates again.
  */
-static enum exit_action handle_monitor_trap_flag(struct vcpu *vcpu, const struct vmx_exit *exit)
+static enum exit_action handle_monitor_trap_flag(struct vcpu *vcpu)
 {
-    (void)exit;
     vmx_set_single_step(vcpu, false);
     violation_step_done(vcpu);
     return EXIT_RESUME;
@@ -258,86 +256,86 @@ static enum exit_action handle_monitor_trap_flag(struct vcpu *vcpu, const struct
  * ----------------------------------------------------------------------------------------------------- */
 
 static const struct exit_row exit_table[EXIT_REASONS] = {
-    [REASON_EXCEPTION_OR_NMI] = {"Exception or NMI", handle_exception_or_nmi, false},
-    [REASON_EXTERNAL_INTERRUPT] = {"External interrupt", handle_unexpected, false},
-    [REASON_TRIPLE_FAULT] = {"Triple fault", handle_triple_fault, false},
-    [REASON_INIT] = {"INIT signal", handle_init, false},
-    [REASON_SIPI] = {"Start-up IPI", handle_sipi, true},
-    [REASON_IO_SMI] = {"I/O system-management interrupt", handle_unexpected, false},
-    [REASON_OTHER_SMI] = {"Other SMI", handle_unexpected, false},
-    [REASON_INTERRUPT_WINDOW] = {"Interrupt window", handle_unexpected, false},
-    [REASON_NMI_WINDOW] = {"NMI window", handle_nmi_window, false},
-    [REASON_TASK_SWITCH] = {"Task switch", handle_task_switch, true},
-    [REASON_CPUID] = {"CPUID", handle_cpuid, false},
-    [REASON_GETSEC] = {"GETSEC", handle_hidden, false},
-    [REASON_HLT] = {"HLT", handle_unexpected, false},
-    [REASON_INVD] = {"INVD", handle_invd, false},
-    [REASON_INVLPG] = {"INVLPG", handle_unexpected, true},
-    [REASON_RDPMC] = {"RDPMC", handle_unexpected, false},
-    [REASON_RDTSC] = {"RDTSC", handle_unexpected, false},
-    [REASON_RSM] = {"RSM", handle_unexpected, false},
-    [REASON_VMCALL] = {"VMCALL", handle_vmcall, false},
-    [REASON_VMCLEAR] = {"VMCLEAR", handle_hidden, false},
-    [REASON_VMLAUNCH] = {"VMLAUNCH", handle_hidden, false},
-    [REASON_VMPTRLD] = {"VMPTRLD", handle_hidden, false},
-    [REASON_VMPTRST] = {"VMPTRST", handle_hidden, false},
-    [REASON_VMREAD] = {"VMREAD", handle_hidden, false},
-    [REASON_VMRESUME] = {"VMRESUME", handle_hidden, false},
-    [REASON_VMWRITE] = {"VMWRITE", handle_hidden, false},
-    [REASON_VMXOFF] = {"VMXOFF", handle_hidden, false},
-    [REASON_VMXON] = {"VMXON", handle_hidden, false},
-    [REASON_CONTROL_REGISTER] = {"Control-register accesses", handle_control_register, true},
-    [REASON_MOV_DR] = {"MOV DR", handle_unexpected, true},
-    [REASON_IO] = {"I/O instruction", handle_unexpected, true},
-    [REASON_RDMSR] = {"RDMSR", handle_rdmsr, false},
-    [REASON_WRMSR] = {"WRMSR", handle_wrmsr, false},
-    [REASON_ENTRY_GUEST_STATE] = {"VM-entry failure due to invalid guest state", handle_unexpected, true},
-    [REASON_ENTRY_MSR_LOADING] = {"VM-entry failure due to MSR loading", handle_unexpected, true},
-    [35] = {"reserved (35)", handle_unexpected, true},
-    [REASON_MWAIT] = {"MWAIT", handle_unexpected, true},
-    [REASON_MONITOR_TRAP_FLAG] = {"Monitor trap flag", handle_monitor_trap_flag, false},
-    [38] = {"reserved (38)", handle_unexpected, true},
-    [REASON_MONITOR] = {"MONITOR", handle_unexpected, false},
-    [REASON_PAUSE] = {"PAUSE", handle_unexpected, false},
-    [REASON_ENTRY_MACHINE_CHECK] = {"VM-entry failure due to machine-check event", handle_unexpected, true},
-    [42] = {"reserved (42)", handle_unexpected, true},
-    [REASON_TPR_BELOW_THRESHOLD] = {"TPR below threshold", handle_unexpected, false},
-    [REASON_APIC_ACCESS] = {"APIC access", handle_unexpected, true},
-    [REASON_VIRTUALIZED_EOI] = {"Virtualized EOI", handle_unexpected, true},
-    [REASON_GDTR_IDTR] = {"Access to GDTR or IDTR", handle_unexpected, true},
-    [REASON_LDTR_TR] = {"Access to LDTR or TR", handle_unexpected, true},
-    [REASON_EPT_VIOLATION] = {"EPT violation", handle_violation, true},
-    [REASON_EPT_MISCONFIGURATION] = {"EPT misconfiguration", handle_misconfiguration, false},
-    [REASON_INVEPT] = {"INVEPT", handle_hidden, false},
-    [REASON_RDTSCP] = {"RDTSCP", handle_unexpected, false},
-    [REASON_PREEMPTION_TIMER] = {"VMX-preemption timer expired", handle_unexpected, false},
-    [REASON_INVVPID] = {"INVVPID", handle_hidden, false},
-    [REASON_WBINVD] = {"WBINVD or WBNOINVD", handle_unexpected, false},
-    [REASON_XSETBV] = {"XSETBV", handle_xsetbv, false},
-    [REASON_APIC_WRITE] = {"APIC write", handle_unexpected, true},
-    [REASON_RDRAND] = {"RDRAND", handle_unexpected, false},
-    [REASON_INVPCID] = {"INVPCID", handle_unexpected, true},
-    [REASON_VMFUNC] = {"VMFUNC", handle_hidden, false},
-    [REASON_ENCLS] = {"ENCLS", handle_unexpected, false},
-    [REASON_RDSEED] = {"RDSEED", handle_unexpected, false},
-    [REASON_PML_FULL] = {"Page-modification log full", handle_unexpected, true},
-    [REASON_XSAVES] = {"XSAVES", handle_unexpected, true},
-    [REASON_XRSTORS] = {"XRSTORS", handle_unexpected, true},
-    [REASON_PCONFIG] = {"PCONFIG", handle_unexpected, false},
-    [REASON_SPP] = {"SPP-related event", handle_unexpected, true},
-    [REASON_UMWAIT] = {"UMWAIT", handle_unexpected, false},
-    [REASON_TPAUSE] = {"TPAUSE", handle_unexpected, false},
-    [REASON_LOADIWKEY] = {"LOADIWKEY", handle_unexpected, false},
-    [REASON_ENCLV] = {"ENCLV", handle_unexpected, false},
-    [71] = {"reserved (71)", handle_unexpected, true},
-    [REASON_ENQCMD_PASID] = {"ENQCMD PASID translation failure", handle_unexpected, false},
-    [REASON_ENQCMDS_PASID] = {"ENQCMDS PASID translation failure", handle_unexpected, false},
-    [REASON_BUS_LOCK] = {"Bus lock", handle_unexpected, false},
-    [REASON_INSTRUCTION_TIMEOUT] = {"Instruction timeout", handle_unexpected, true},
-    [REASON_SEAMCALL] = {"SEAMCALL", handle_hidden, false},
-    [REASON_TDCALL] = {"TDCALL", handle_hidden, false},
-    [REASON_RDMSRLIST] = {"RDMSRLIST", handle_unexpected, true},
-    [REASON_WRMSRLIST] = {"WRMSRLIST", handle_unexpected, true},
+    [REASON_EXCEPTION_OR_NMI] = {"Exception or NMI", handle_exception_or_nmi},
+    [REASON_EXTERNAL_INTERRUPT] = {"External interrupt", handle_unexpected},
+    [REASON_TRIPLE_FAULT] = {"Triple fault", handle_triple_fault},
+    [REASON_INIT] = {"INIT signal", handle_init},
+    [REASON_SIPI] = {"Start-up IPI", handle_sipi},
+    [REASON_IO_SMI] = {"I/O system-management interrupt", handle_unexpected},
+    [REASON_OTHER_SMI] = {"Other SMI", handle_unexpected},
+    [REASON_INTERRUPT_WINDOW] = {"Interrupt window", handle_unexpected},
+    [REASON_NMI_WINDOW] = {"NMI window", handle_nmi_window},
+    [REASON_TASK_SWITCH] = {"Task switch", handle_task_switch},
+    [REASON_CPUID] = {"CPUID", handle_cpuid},
+    [REASON_GETSEC] = {"GETSEC", handle_hidden},
+    [REASON_HLT] = {"HLT", handle_unexpected},
+    [REASON_INVD] = {"INVD", handle_invd},
+    [REASON_INVLPG] = {"INVLPG", handle_unexpected},
+    [REASON_RDPMC] = {"RDPMC", handle_unexpected},
+    [REASON_RDTSC] = {"RDTSC", handle_unexpected},
+    [REASON_RSM] = {"RSM", handle_unexpected},
+    [REASON_VMCALL] = {"VMCALL", handle_vmcall},
+    [REASON_VMCLEAR] = {"VMCLEAR", handle_hidden},
+    [REASON_VMLAUNCH] = {"VMLAUNCH", handle_hidden},
+    [REASON_VMPTRLD] = {"VMPTRLD", handle_hidden},
+    [REASON_VMPTRST] = {"VMPTRST", handle_hidden},
+    [REASON_VMREAD] = {"VMREAD", handle_hidden},
+    [REASON_VMRESUME] = {"VMRESUME", handle_hidden},
+    [REASON_VMWRITE] = {"VMWRITE", handle_hidden},
+    [REASON_VMXOFF] = {"VMXOFF", handle_hidden},
+    [REASON_VMXON] = {"VMXON", handle_hidden},
+    [REASON_CONTROL_REGISTER] = {"Control-register accesses", handle_control_register},
+    [REASON_MOV_DR] = {"MOV DR", handle_unexpected},
+    [REASON_IO] = {"I/O instruction", handle_unexpected},
+    [REASON_RDMSR] = {"RDMSR", handle_rdmsr},
+    [REASON_WRMSR] = {"WRMSR", handle_wrmsr},
+    [REASON_ENTRY_GUEST_STATE] = {"VM-entry failure due to invalid guest state", handle_unexpected},
+    [REASON_ENTRY_MSR_LOADING] = {"VM-entry failure due to MSR loading", handle_unexpected},
+    [35] = {"reserved (35)", handle_unexpected},
+    [REASON_MWAIT] = {"MWAIT", handle_unexpected},
+    [REASON_MONITOR_TRAP_FLAG] = {"Monitor trap flag", handle_monitor_trap_flag},
+    [38] = {"reserved (38)", handle_unexpected},
+    [REASON_MONITOR] = {"MONITOR", handle_unexpected},
+    [REASON_PAUSE] = {"PAUSE", handle_unexpected},
+    [REASON_ENTRY_MACHINE_CHECK] = {"VM-entry failure due to machine-check event", handle_unexpected},
+    [42] = {"reserved (42)", handle_unexpected},
+    [REASON_TPR_BELOW_THRESHOLD] = {"TPR below threshold", handle_unexpected},
+    [REASON_APIC_ACCESS] = {"APIC access", handle_unexpected},
+    [REASON_VIRTUALIZED_EOI] = {"Virtualized EOI", handle_unexpected},
+    [REASON_GDTR_IDTR] = {"Access to GDTR or IDTR", handle_unexpected},
+    [REASON_LDTR_TR] = {"Access to LDTR or TR", handle_unexpected},
+    [REASON_EPT_VIOLATION] = {"EPT violation", handle_violation},
+    [REASON_EPT_MISCONFIGURATION] = {"EPT misconfiguration", handle_misconfiguration},
+    [REASON_INVEPT] = {"INVEPT", handle_hidden},
+    [REASON_RDTSCP] = {"RDTSCP", handle_unexpected},
+    [REASON_PREEMPTION_TIMER] = {"VMX-preemption timer expired", handle_unexpected},
+    [REASON_INVVPID] = {"INVVPID", handle_hidden},
+    [REASON_WBINVD] = {"WBINVD or WBNOINVD", handle_unexpected},
+    [REASON_XSETBV] = {"XSETBV", handle_xsetbv},
+    [REASON_APIC_WRITE] = {"APIC write", handle_unexpected},
+    [REASON_RDRAND] = {"RDRAND", handle_unexpected},
+    [REASON_INVPCID] = {"INVPCID", handle_unexpected},
+    [REASON_VMFUNC] = {"VMFUNC", handle_hidden},
+    [REASON_ENCLS] = {"ENCLS", handle_unexpected},
+    [REASON_RDSEED] = {"RDSEED", handle_unexpected},
+    [REASON_PML_FULL] = {"Page-modification log full", handle_unexpected},
+    [REASON_XSAVES] = {"XSAVES", handle_unexpected},
+    [REASON_XRSTORS] = {"XRSTORS", handle_unexpected},
+    [REASON_PCONFIG] = {"PCONFIG", handle_unexpected},
+    [REASON_SPP] = {"SPP-related event", handle_unexpected},
+    [REASON_UMWAIT] = {"UMWAIT", handle_unexpected},
+    [REASON_TPAUSE] = {"TPAUSE", handle_unexpected},
+    [REASON_LOADIWKEY] = {"LOADIWKEY", handle_unexpected},
+    [REASON_ENCLV] = {"ENCLV", handle_unexpected},
+    [71] = {"reserved (71)", handle_unexpected},
+    [REASON_ENQCMD_PASID] = {"ENQCMD PASID translation failure", handle_unexpected},
+    [REASON_ENQCMDS_PASID] = {"ENQCMDS PASID translation failure", handle_unexpected},
+    [REASON_BUS_LOCK] = {"Bus lock", handle_unexpected},
+    [REASON_INSTRUCTION_TIMEOUT] = {"Instruction timeout", handle_unexpected},
+    [REASON_SEAMCALL] = {"SEAMCALL", handle_hidden},
+    [REASON_TDCALL] = {"TDCALL", handle_hidden},
+    [REASON_RDMSRLIST] = {"RDMSRLIST", handle_unexpected},
+    [REASON_WRMSRLIST] = {"WRMSRLIST", handle_unexpected},
 };
 
 _Static_assert((unsigned)EXIT_REASONS <= (unsigned)ACCOUNTING_REASONS,
@@ -384,21 +382,34 @@ static void finish_exit(struct vcpu *vcpu, enum exit_action action)
     }
 }
 
+/*
+ * The instruction of this exit is done. Nearly always RIP is all that changes; an interrupt shadow, RFLAGS.TF
+ * or RF, and an instruction at the end of a 4-GByte range need more.
+ */
+static void skip_instruction(u64 rip)
+{
+    u64 next = rip + vmread_unchecked(VMCS_EXIT_INSTRUCTION_LENGTH);
+    u64 shadow = vmread_unchecked(VMCS_GUEST_INTERRUPTIBILITY) & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
+    u64 flags = vmread_unchecked(VMCS_GUEST_RFLAGS) & (RFLAGS_TF | RFLAGS_RF);
+
+    if (__builtin_expect((shadow | flags | (next ^ rip) >> 32) != 0, false))
+        vmx_skip_special_instruction(next, rip);
+    else
+        vmwrite_unchecked(VMCS_GUEST_RIP, next);
+}
+
 void vmx_exit(struct vcpu *vcpu)
 {
-    struct vmx_exit exit = {.reason = vmread(VMCS_EXIT_REASON)};
+    u64 reason = vmread(VMCS_EXIT_REASON);
 
-    if (__builtin_expect(exit.reason >= EXIT_REASONS, false))
-        strange_exit(exit.reason);
-    const struct exit_row *row = &exit_table[exit.reason];
-    exit.rip = vmread(VMCS_GUEST_RIP);
-    if (row->qualified)
-        exit.qualification = vmread(VMCS_EXIT_QUALIFICATION);
-    account_exit(&vcpu->accounting, (u32)exit.reason, read_tsc(), exit.rip, exit.qualification);
+    if (__builtin_expect(reason >= EXIT_REASONS, false))
+        strange_exit(reason);
+    u64 rip = vmread_unchecked(VMCS_GUEST_RIP);
+    account_exit(&vcpu->accounting, (u32)reason, read_tsc(), rip, 0);
 
-    enum exit_action action = row->handle(vcpu, &exit);
+    enum exit_action action = exit_table[reason].handle(vcpu);
     if (__builtin_expect(action == EXIT_SKIP, true))
-        vmx_skip_instruction(exit.rip);
+        skip_instruction(rip);
     else
         finish_exit(vcpu, action);
     if (__builtin_expect(machine.tdp.flush_pending, false))

@@ -111,12 +111,6 @@ u64 vmx_guest_cr0(void)
     return (vmread(VMCS_GUEST_CR0) & ~mask) | (vmread(VMCS_CR0_SHADOW) & mask);
 }
 
-/* The guest has never any of the bits that it does not own: its shadow of them stays 0. */
-u64 vmx_guest_cr4(void)
-{
-    return vmread(VMCS_GUEST_CR4) & CR4_GUEST_OWNED;
-}
-
 bool vmx_code64(void)
 {
     return (vmread(VMCS_GUEST_EFER) & EFER_LMA) != 0 && (vmread(VMCS_GUEST_CS_RIGHTS) & RIGHTS_LONG) != 0;

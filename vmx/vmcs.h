@@ -246,4 +246,20 @@ static inline void vmwrite(enum vmcs_field field, u64 value)
         vmcs_access_failed(field);
 }
 
+/*
+ * For the path that every exit takes: without the check. Only for fields that all CPUs have, after a checked
+ * access of the same exit has shown that there is a current VMCS.
+ */
+static inline __attribute__((always_inline)) u64 vmread_unchecked(enum vmcs_field field)
+{
+    u64 value;
+    __asm__ volatile("mov %1, %k0; vmread %0, %0" : "=r"(value) : "i"(field) : "cc");
+    return value;
+}
+
+static inline void vmwrite_unchecked(enum vmcs_field field, u64 value)
+{
+    __asm__ volatile("vmwrite %0, %1" : : "r"(value), "r"((u64)field) : "cc", "memory");
+}
+
 #endif

@@ -7,6 +7,7 @@
 #define UMBRA_VMX_VMX_H
 
 #include "vcpu/vcpu.h"
+#include "vmx/capability.h"
 #include "vmx/vmcs.h"
 
 struct vmx_vcpu {
@@ -36,9 +37,13 @@ _Noreturn void vmx_run(struct vcpu *vcpu);
  */
 void vmx_guest_state_reset(struct vcpu *vcpu, const struct start_state *start);
 
-/* CR0, CR4 as the guest sees them. */
+/* CR0 as the guest sees it. */
 u64 vmx_guest_cr0(void);
-u64 vmx_guest_cr4(void);
+/* CR4 as the guest sees it: it never has any of the bits that it does not own, its shadow of them stays 0. */
+static inline u64 vmx_guest_cr4(void)
+{
+    return vmread(VMCS_GUEST_CR4) & CR4_GUEST_OWNED;
+}
 
 /* What the vendor-neutral handlers need; also fills gpr[GPR_RSP]. */
 void vmx_exit_context(struct vcpu *vcpu, struct exit_context *context);
@@ -67,8 +72,9 @@ void vmx_flush_linear(struct vcpu *vcpu);
 void vmx_inject_exception(enum exception_vector vector, bool has_error_code, u32 error_code);
 /* Redoes the delivery of an event that this exit interrupted; returns false if there was none. */
 bool vmx_resume_delivery(void);
-/* The instruction of this exit is done: RIP, interrupt shadow, trap flag. `rip` is the guest's RIP. */
-void vmx_skip_instruction(u64 rip);
+/* The instruction at `rip`, after which `next` follows, is done: also ends an interrupt shadow, and honours
+ * RF and TF. */
+void vmx_skip_special_instruction(u64 next, u64 rip);
 /* An NMI exit, and the exit of an NMI window. */
 void vmx_nmi_exit(struct vcpu *vcpu);
 void vmx_nmi_window_exit(struct vcpu *vcpu);
