@@ -44,11 +44,12 @@ static inline u64 xgetbv(u32 index)
     return (u64)hi << 32 | lo;
 }
 
+/* RDTSC clears the upper halves of both registers in 64-bit mode (SDM vol. 2B). */
 static inline u64 read_tsc(void)
 {
-    u32 lo, hi;
+    u64 lo, hi;
     __asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
-    return (u64)hi << 32 | lo;
+    return hi << 32 | lo;
 }
 
 #define UMBRA_CR_ACCESS(n)                                                                                   \

@@ -144,8 +144,10 @@ void cpuid_correct(u32 leaf, u32 subleaf, u64 guest_cr4, struct cpuid_regs *regs
         correct_extended(leaf, regs);
 }
 
-/* The answer of the real CPUID is in the guest's registers already. */
-static void correct_in_place(struct vcpu *vcpu, u32 leaf, u32 subleaf, u64 guest_cr4)
+/* The answer of the real CPUID is in the guest's registers already. Kept out of the common path, which needs
+ * no stack. */
+static __attribute__((noinline)) enum exit_action correct_in_place(struct vcpu *vcpu, u32 leaf, u32 subleaf,
+                                                                   u64 guest_cr4)
 {
     u64 *gpr = vcpu->gpr;
     struct cpuid_regs regs = {(u32)gpr[GPR_RAX], (u32)gpr[GPR_RBX], (u32)gpr[GPR_RCX], (u32)gpr[GPR_RDX]};
@@ -155,6 +157,7 @@ static void correct_in_place(struct vcpu *vcpu, u32 leaf, u32 subleaf, u64 guest
     gpr[GPR_RBX] = regs.ebx;
     gpr[GPR_RCX] = regs.ecx;
     gpr[GPR_RDX] = regs.edx;
+    return EXIT_SKIP;
 }
 
 enum exit_action cpuid_exit(struct vcpu *vcpu, u64 guest_cr4)
@@ -169,6 +172,6 @@ enum exit_action cpuid_exit(struct vcpu *vcpu, u64 guest_cr4)
     vcpu->gpr[GPR_RDX] = regs.edx;
     /* Most leaves are the CPU's own; this exit is the one whose length a guest notices. */
     if (leaf_is_corrected(leaf))
-        correct_in_place(vcpu, leaf, subleaf, guest_cr4);
+        return correct_in_place(vcpu, leaf, subleaf, guest_cr4);
     return EXIT_SKIP;
 }

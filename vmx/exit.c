@@ -392,7 +392,9 @@ static void skip_instruction(u64 rip)
     u64 shadow = vmread_unchecked(VMCS_GUEST_INTERRUPTIBILITY) & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
     u64 flags = vmread_unchecked(VMCS_GUEST_RFLAGS) & (RFLAGS_TF | RFLAGS_RF);
 
-    if (__builtin_expect((shadow | flags | (next ^ rip) >> 32) != 0, false))
+    bool carry = (u32)next < (u32)rip;
+
+    if (__builtin_expect((shadow | flags) != 0 || carry, false))
         vmx_skip_special_instruction(next, rip);
     else
         vmwrite_unchecked(VMCS_GUEST_RIP, next);
@@ -400,12 +402,12 @@ static void skip_instruction(u64 rip)
 
 void vmx_exit(struct vcpu *vcpu)
 {
-    u64 reason = vmread(VMCS_EXIT_REASON);
+    u32 reason = (u32)vmread(VMCS_EXIT_REASON);
 
     if (__builtin_expect(reason >= EXIT_REASONS, false))
         strange_exit(reason);
     u64 rip = vmread_unchecked(VMCS_GUEST_RIP);
-    account_exit(&vcpu->accounting, (u32)reason, read_tsc(), rip, 0);
+    account_exit(&vcpu->accounting, reason, read_tsc(), rip, 0);
 
     enum exit_action action = exit_table[reason].handle(vcpu);
     if (__builtin_expect(action == EXIT_SKIP, true))
