@@ -111,6 +111,7 @@ const char *boot_memory_init(const struct boot_info *info)
     guest_memmap = info->memory;
     if (memmap_set(&guest_memmap, umbra_region.start, umbra_region.end, MEM_RESERVED) != MEMMAP_OK)
         return "the firmware's memory map has too many entries: report it with the map";
+    memmap_guest_settled();
 
     u64 pool_start = umbra_region.start + align_up(image_bytes(), PAGE_SIZE);
     bool page_1g = (cpuid(CPUID_EXTENDED_FEATURES, 0).edx & CPUID_EDX_PAGE1GB) != 0;

@@ -236,8 +236,25 @@ u64 memmap_ram_bytes(const struct memmap *map)
     return bytes;
 }
 
+/* The guest's largest range of RAM: where nearly all of its pages are, so that most checks are two compares.
+ */
+static struct mem_range main_memory;
+
+void memmap_guest_settled(void)
+{
+    for (unsigned i = 0; i < guest_memmap.count; i++) {
+        const struct mem_range *range = &guest_memmap.range[i];
+        if (range->type == MEM_RAM && !umbra_region_overlaps(range->start, range->end - range->start) &&
+            range->end - range->start > main_memory.end - main_memory.start)
+            main_memory = *range;
+    }
+}
+
 bool memmap_guest_owns(gpa_t start, u64 bytes)
 {
+    if (start.raw >= main_memory.start && start.raw < main_memory.end && bytes != 0 &&
+        bytes <= main_memory.end - start.raw)
+        return true;
     return covers_either(&guest_memmap, start.raw, bytes, MEM_RAM, MEM_ACPI) &&
            !umbra_region_overlaps(start.raw, bytes);
 }

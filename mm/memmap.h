@@ -70,6 +70,9 @@ u64 memmap_ram_bytes(const struct memmap *map);
 /* The map that the guest is told; set once at boot. */
 extern struct memmap guest_memmap;
 
+/* To be called once, when guest_memmap and umbra_region are final: makes memmap_guest_owns() fast. */
+void memmap_guest_settled(void);
+
 /* True if all of [start, start + bytes) is RAM or ACPI memory that belongs to the guest. */
 bool memmap_guest_owns(gpa_t start, u64 bytes);
 

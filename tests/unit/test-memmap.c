@@ -293,16 +293,8 @@ static void a_full_map_stays_as_it_is(void **state)
     assert_int_equal(map.count, 1);
 }
 
-static void the_guest_owns_its_ram_and_acpi_tables(void **state)
+static void check_ownership(void)
 {
-    (void)state;
-    guest_memmap.count = 0;
-    assert_int_equal(memmap_add(&guest_memmap, 0x1000, 0x4000, MEM_RAM), MEMMAP_OK);
-    assert_int_equal(memmap_add(&guest_memmap, 0x5000, 0x1000, MEM_ACPI), MEMMAP_OK);
-    assert_int_equal(memmap_add(&guest_memmap, 0x6000, 0x1000, MEM_RAM), MEMMAP_OK);
-    assert_int_equal(memmap_add(&guest_memmap, 0x7000, 0x1000, MEM_NVS), MEMMAP_OK);
-    umbra_region = (struct mem_range){0x9000, 0xa000, MEM_RESERVED};
-
     assert_true(memmap_guest_owns(gpa(0x1000), 0x6000));
     assert_true(memmap_guest_owns(gpa(0x4fff), 2));
     assert_true(memmap_guest_owns(gpa(0x6fff), 1));
@@ -318,6 +310,21 @@ static void the_guest_owns_its_ram_and_acpi_tables(void **state)
     assert_false(memmap_guest_owns(gpa(0x2fff), 2));
     assert_false(memmap_guest_owns(gpa(0x3fff), 1));
     assert_true(memmap_guest_owns(gpa(0x4000), 1));
+}
+
+static void the_guest_owns_its_ram_and_acpi_tables(void **state)
+{
+    (void)state;
+    guest_memmap.count = 0;
+    assert_int_equal(memmap_add(&guest_memmap, 0x1000, 0x4000, MEM_RAM), MEMMAP_OK);
+    assert_int_equal(memmap_add(&guest_memmap, 0x5000, 0x1000, MEM_ACPI), MEMMAP_OK);
+    assert_int_equal(memmap_add(&guest_memmap, 0x6000, 0x1000, MEM_RAM), MEMMAP_OK);
+    assert_int_equal(memmap_add(&guest_memmap, 0x7000, 0x1000, MEM_NVS), MEMMAP_OK);
+    umbra_region = (struct mem_range){0x9000, 0xa000, MEM_RESERVED};
+
+    check_ownership();
+    memmap_guest_settled();
+    check_ownership();
 }
 
 int main(void)
