@@ -206,6 +206,7 @@ const struct msr_policy_row msr_policy_table[] = {
     {0x1fc, 0x1fc, MSR_INTEL, P, P, "POWER_CTL: sleep states"},
     {0x3f8, 0x3ff, MSR_INTEL, P, P, "sleep-state residency: a count"},
     {0x606, 0x669, MSR_INTEL, P, P, "RAPL, CONFIG_TDP, residency: energy limits and counts"},
+    {0x66a, 0x66d, MSR_INTEL, P, D, "Atom core and turbo ratios: constant"},
     {0x6b0, 0x6b1, MSR_INTEL, P, P, "GRAPHICS and RING_PERF_LIMIT_REASONS: a status"},
     {0x770, 0x777, MSR_INTEL, P, P, "HWP: clock ratio"},
     {0xdb0, 0xdb2, MSR_INTEL, P, P, "HDC: duty cycle"},
