@@ -157,53 +157,53 @@ static enum guest_status check_kind(struct guest_plan *plan, struct span image)
     return GUEST_OK;
 }
 
-static enum guest_status measure(struct guest_plan *plan, struct span image, struct linux_image *linux)
+static enum guest_status measure(struct guest_plan *plan, struct span image, struct linux_image *guest)
 {
     u64 sectors = span_u8(image, SETUP_SECTS);
     u64 promised = (u64)span_u32(image, SYSSIZE) * 16;
-    linux->kernel_offset = ((sectors == 0 ? SETUP_SECTS_DEFAULT : sectors) + 1) * SECTOR_BYTES;
-    u64 present = image.bytes > linux->kernel_offset ? image.bytes - linux->kernel_offset : 0;
+    guest->kernel_offset = ((sectors == 0 ? SETUP_SECTS_DEFAULT : sectors) + 1) * SECTOR_BYTES;
+    u64 present = image.bytes > guest->kernel_offset ? image.bytes - guest->kernel_offset : 0;
     /* syssize counts paragraphs: the last one need not be whole. What follows is a signature, no kernel. */
     if (promised > align_up(present, 16))
         return plan_refuse(plan, GUEST_DAMAGED_IMAGE,
                            "the guest's Linux image is cut short: it has %lu bytes of %lu",
-                           (unsigned long)image.bytes, (unsigned long)(linux->kernel_offset + promised));
-    linux->kernel_bytes = min_u64(promised, present);
-    linux->header_end = (u64)JUMP_END + span_u8(image, JUMP_DISTANCE);
-    if (linux->kernel_bytes <= ENTRY_64 || linux->header_end < SETUP_HEADER_NEEDED ||
-        linux->header_end > SETUP_HEADER_MAX || !span_holds(image, 0, linux->header_end))
+                           (unsigned long)image.bytes, (unsigned long)(guest->kernel_offset + promised));
+    guest->kernel_bytes = min_u64(promised, present);
+    guest->header_end = (u64)JUMP_END + span_u8(image, JUMP_DISTANCE);
+    if (guest->kernel_bytes <= ENTRY_64 || guest->header_end < SETUP_HEADER_NEEDED ||
+        guest->header_end > SETUP_HEADER_MAX || !span_holds(image, 0, guest->header_end))
         return plan_refuse(
             plan, GUEST_DAMAGED_IMAGE,
             "the guest's Linux image is damaged: its setup header ends at 0x%lx and %lu bytes of "
             "kernel follow",
-            (unsigned long)linux->header_end, (unsigned long)linux->kernel_bytes);
-    memcpy(linux->header + SETUP_HEADER, image.base + SETUP_HEADER, linux->header_end - SETUP_HEADER);
+            (unsigned long)guest->header_end, (unsigned long)guest->kernel_bytes);
+    memcpy(guest->header + SETUP_HEADER, image.base + SETUP_HEADER, guest->header_end - SETUP_HEADER);
     return GUEST_OK;
 }
 
-static enum guest_status read_demands(struct guest_plan *plan, struct linux_image *linux)
+static enum guest_status read_demands(struct guest_plan *plan, struct linux_image *guest)
 {
-    struct span header = {linux->header, sizeof(linux->header)};
-    linux->alignment = span_u32(header, KERNEL_ALIGNMENT);
-    linux->relocatable = span_u8(header, RELOCATABLE_KERNEL) != 0;
-    linux->preferred = span_u64(header, PREF_ADDRESS);
-    linux->init_bytes = align_up(max_u64(span_u32(header, INIT_SIZE), linux->kernel_bytes), PAGE_SIZE);
-    linux->initrd_max = (u64)span_u32(header, INITRD_ADDR_MAX) + 1;
+    struct span header = {guest->header, sizeof(guest->header)};
+    guest->alignment = span_u32(header, KERNEL_ALIGNMENT);
+    guest->relocatable = span_u8(header, RELOCATABLE_KERNEL) != 0;
+    guest->preferred = span_u64(header, PREF_ADDRESS);
+    guest->init_bytes = align_up(max_u64(span_u32(header, INIT_SIZE), guest->kernel_bytes), PAGE_SIZE);
+    guest->initrd_max = (u64)span_u32(header, INITRD_ADDR_MAX) + 1;
     if ((span_u16(header, XLOADFLAGS) & XLF_ABOVE_4G) != 0)
-        linux->initrd_max = ~0ull;
-    if (linux->alignment < PAGE_SIZE || (linux->alignment & (linux->alignment - 1)) != 0)
+        guest->initrd_max = ~0ull;
+    if (guest->alignment < PAGE_SIZE || (guest->alignment & (guest->alignment - 1)) != 0)
         return plan_refuse(plan, GUEST_DAMAGED_IMAGE,
                            "the guest's Linux image is damaged: it asks for an alignment of 0x%lx bytes",
-                           (unsigned long)linux->alignment);
+                           (unsigned long)guest->alignment);
 
-    linux->command_line = options_skip_file_name(plan->info->module[0].string);
-    linux->command_line_bytes = strlen(linux->command_line) + 1;
+    guest->command_line = options_skip_file_name(plan->info->module[0].string);
+    guest->command_line_bytes = strlen(guest->command_line) + 1;
     u64 limit = span_u32(header, CMDLINE_SIZE);
-    if (linux->command_line_bytes - 1 > limit)
+    if (guest->command_line_bytes - 1 > limit)
         return plan_refuse(
             plan, GUEST_COMMAND_LINE,
             "the guest's command line has %lu characters, but this Linux takes %lu: shorten it",
-            (unsigned long)linux->command_line_bytes - 1, (unsigned long)limit);
+            (unsigned long)guest->command_line_bytes - 1, (unsigned long)limit);
     return GUEST_OK;
 }
 
@@ -215,33 +215,33 @@ static bool is_aligned(u64 value, u64 alignment)
 }
 
 /* A kernel that is loaded below its preferred address moves itself up to it, so that is the lowest place. */
-static enum guest_status place_kernel(struct guest_plan *plan, const struct linux_image *linux, u64 *kernel)
+static enum guest_status place_kernel(struct guest_plan *plan, const struct linux_image *guest, u64 *kernel)
 {
-    u64 end = linux->preferred + linux->init_bytes;
-    *kernel = linux->preferred;
-    if (linux->preferred >= MIB(1) && is_aligned(linux->preferred, linux->alignment) && end <= GIB(4) &&
-        end > linux->preferred && plan_take(plan, linux->preferred, linux->init_bytes))
+    u64 end = guest->preferred + guest->init_bytes;
+    *kernel = guest->preferred;
+    if (guest->preferred >= MIB(1) && is_aligned(guest->preferred, guest->alignment) && end <= GIB(4) &&
+        end > guest->preferred && plan_take(plan, guest->preferred, guest->init_bytes))
         return GUEST_OK;
     const struct plan_request request = {
-        .bytes = linux->init_bytes,
-        .alignment = linux->alignment,
-        .floor = max_u64(linux->preferred, MIB(1)),
+        .bytes = guest->init_bytes,
+        .alignment = guest->alignment,
+        .floor = max_u64(guest->preferred, MIB(1)),
         .limit = GIB(4),
         .module = 0,
     };
-    if (linux->relocatable && plan_place(plan, &request, kernel))
+    if (guest->relocatable && plan_place(plan, &request, kernel))
         return GUEST_OK;
     return plan_refuse(
         plan, GUEST_NO_ROOM,
         "the guest's Linux kernel needs %lu KByte of RAM in one piece at 0x%lx%s, which this machine "
         "does not have free",
-        (unsigned long)(linux->init_bytes >> 10), (unsigned long)linux->preferred,
-        linux->relocatable ? " or above, below 4 GByte" : "");
+        (unsigned long)(guest->init_bytes >> 10), (unsigned long)guest->preferred,
+        guest->relocatable ? " or above, below 4 GByte" : "");
 }
 
-static bool initrd_may_stay(struct guest_plan *plan, const struct linux_image *linux, u64 start, u64 bytes)
+static bool initrd_may_stay(struct guest_plan *plan, const struct linux_image *guest, u64 start, u64 bytes)
 {
-    return is_aligned(start, PAGE_SIZE) && start >= MIB(1) && start + bytes <= linux->initrd_max &&
+    return is_aligned(start, PAGE_SIZE) && start >= MIB(1) && start + bytes <= guest->initrd_max &&
            plan_take(plan, start, bytes);
 }
 
@@ -249,7 +249,7 @@ static bool initrd_may_stay(struct guest_plan *plan, const struct linux_image *l
  * All modules behind the kernel, one after the other on multiples of four: Linux reads archives that follow
  * each other. The last page is taken as a whole because Linux frees it as a whole.
  */
-static enum guest_status place_initrd(struct guest_plan *plan, const struct linux_image *linux,
+static enum guest_status place_initrd(struct guest_plan *plan, const struct linux_image *guest,
                                       struct linux_layout *layout)
 {
     const struct boot_info *info = plan->info;
@@ -261,14 +261,14 @@ static enum guest_status place_initrd(struct guest_plan *plan, const struct linu
         return GUEST_OK;
     whole = align_up(bytes, PAGE_SIZE);
     layout->initrd = info->module[1].start;
-    if (info->module_count == 2 && initrd_may_stay(plan, linux, layout->initrd, whole))
+    if (info->module_count == 2 && initrd_may_stay(plan, guest, layout->initrd, whole))
         return GUEST_OK;
 
     const struct plan_request request = {
         .bytes = whole,
         .alignment = PAGE_SIZE,
         .floor = MIB(1),
-        .limit = linux->initrd_max,
+        .limit = guest->initrd_max,
         .highest = true,
         .module = info->module_count == 2 ? 1 : PLAN_NO_MODULE,
     };
@@ -277,7 +277,7 @@ static enum guest_status place_initrd(struct guest_plan *plan, const struct linu
             plan, GUEST_NO_ROOM,
             "the guest's initrd needs %lu KByte of RAM in one piece, which is not free beside the kernel "
             "(%lu KByte)",
-            (unsigned long)(whole >> 10), (unsigned long)(linux->init_bytes >> 10));
+            (unsigned long)(whole >> 10), (unsigned long)(guest->init_bytes >> 10));
     u64 at = 0;
     for (unsigned i = 1; i < info->module_count; i++) {
         u64 length = info->module[i].end - info->module[i].start;
@@ -302,7 +302,7 @@ static u64 carve(u64 *next, u64 bytes)
     return place;
 }
 
-static enum guest_status place_scratch(struct guest_plan *plan, const struct linux_image *linux,
+static enum guest_status place_scratch(struct guest_plan *plan, const struct linux_image *guest,
                                        struct linux_layout *layout)
 {
     u64 e820_bytes = (u64)e820_overflow(plan) * E820_ENTRY_BYTES;
@@ -310,7 +310,7 @@ static enum guest_status place_scratch(struct guest_plan *plan, const struct lin
     layout->page_tables = carve(&next, (2 + DIRECTORIES) * PAGE_SIZE);
     u64 boot_params = carve(&next, PAGE_SIZE);
     layout->gdt = carve(&next, GDT_ENTRIES * sizeof(u64));
-    layout->command_line = carve(&next, linux->command_line_bytes);
+    layout->command_line = carve(&next, guest->command_line_bytes);
     layout->e820_data = carve(&next, e820_bytes == 0 ? 0 : SETUP_DATA_BYTES + e820_bytes);
     layout->rsdp_data = carve(&next, rsdp_bytes == 0 ? 0 : SETUP_DATA_BYTES + rsdp_bytes);
 
@@ -441,12 +441,12 @@ static void put_rsdp(const struct guest_plan *plan, const struct linux_layout *l
     put(params, ACPI_RSDP_ADDR, address, 8);
 }
 
-static void build_boot_params(const struct guest_plan *plan, const struct linux_image *linux,
+static void build_boot_params(const struct guest_plan *plan, const struct linux_image *guest,
                               const struct linux_layout *layout)
 {
     u8 *params = phys_to_virt(hpa(layout->boot_params));
     memset(params, 0, PAGE_SIZE);
-    memcpy(params + SETUP_HEADER, linux->header + SETUP_HEADER, linux->header_end - SETUP_HEADER);
+    memcpy(params + SETUP_HEADER, guest->header + SETUP_HEADER, guest->header_end - SETUP_HEADER);
     put(params, TYPE_OF_LOADER, LOADER_UNDEFINED, 1);
     put(params, VID_MODE, VID_MODE_NORMAL, 2);
     put(params, CODE32_START, layout->kernel, 4);
@@ -457,7 +457,7 @@ static void build_boot_params(const struct guest_plan *plan, const struct linux_
     put(params, CMD_LINE_PTR, layout->command_line, 4);
     put(params, EXT_CMD_LINE_PTR, 0, 4);
     put(params, SETUP_DATA, 0, 8);
-    memcpy(phys_to_virt(hpa(layout->command_line)), linux->command_line, linux->command_line_bytes);
+    memcpy(phys_to_virt(hpa(layout->command_line)), guest->command_line, guest->command_line_bytes);
     put_screen(params, &plan->info->framebuffer);
     put_e820(plan, layout, params);
     put_rsdp(plan, layout, params);
@@ -498,10 +498,10 @@ static void set_start(const struct linux_layout *layout, struct start_state *sta
     start->gdt_limit = GDT_ENTRIES * sizeof(u64) - 1;
 }
 
-static void describe(struct guest_plan *plan, const struct linux_image *linux,
+static void describe(struct guest_plan *plan, const struct linux_image *guest,
                      const struct linux_layout *layout)
 {
-    unsigned version = span_u16((struct span){linux->header, sizeof(linux->header)}, PROTOCOL_VERSION);
+    unsigned version = span_u16((struct span){guest->header, sizeof(guest->header)}, PROTOCOL_VERSION);
     size_t length = format(plan->sentence, plan->sentence_bytes,
                            "the guest is Linux (boot protocol %u.%02u) at 0x%lx, with ", version >> 8,
                            version & 0xff, (unsigned long)layout->kernel);
@@ -514,35 +514,35 @@ static void describe(struct guest_plan *plan, const struct linux_image *linux,
 
 enum guest_status linux_load(struct guest_plan *plan, struct start_state *start)
 {
-    static struct linux_image linux;
+    static struct linux_image guest;
     struct linux_layout layout = {0};
     struct span image = plan_image(plan);
 
     enum guest_status status = check_kind(plan, image);
     if (status == GUEST_OK)
-        status = measure(plan, image, &linux);
+        status = measure(plan, image, &guest);
     if (status == GUEST_OK)
-        status = read_demands(plan, &linux);
+        status = read_demands(plan, &guest);
     if (status == GUEST_OK)
-        status = place_kernel(plan, &linux, &layout.kernel);
+        status = place_kernel(plan, &guest, &layout.kernel);
     if (status == GUEST_OK)
-        status = place_initrd(plan, &linux, &layout);
+        status = place_initrd(plan, &guest, &layout);
     if (status == GUEST_OK)
-        status = place_scratch(plan, &linux, &layout);
+        status = place_scratch(plan, &guest, &layout);
     if (status != GUEST_OK)
         return status;
 
-    plan_move(plan, plan->info->module[0].start + linux.kernel_offset, layout.kernel, linux.kernel_bytes);
+    plan_move(plan, plan->info->module[0].start + guest.kernel_offset, layout.kernel, guest.kernel_bytes);
     if (!plan_schedule(plan))
         return plan_refuse(
             plan, GUEST_NO_ROOM,
             "the guest's Linux kernel and its initrd lie in each other's way and there is no free RAM "
             "to move them through: use a machine with more memory");
     plan_execute(plan);
-    build_boot_params(plan, &linux, &layout);
+    build_boot_params(plan, &guest, &layout);
     build_page_tables(&layout);
     build_gdt(&layout);
     set_start(&layout, start);
-    describe(plan, &linux, &layout);
+    describe(plan, &guest, &layout);
     return GUEST_OK;
 }

@@ -93,6 +93,8 @@ enum guest_status guest_load(const struct boot_info *info, const struct memmap *
     memset(start, 0, sizeof(*start));
 
     enum guest_status status = check_modules(&plan);
+    if (status != GUEST_OK)
+        return status;
     find_rsdp(&plan);
-    return status == GUEST_OK ? load_by_kind(&plan, start) : status;
+    return load_by_kind(&plan, start);
 }
