@@ -242,6 +242,7 @@ static struct mem_range main_memory;
 
 void memmap_guest_settled(void)
 {
+    main_memory = (struct mem_range){0};
     for (unsigned i = 0; i < guest_memmap.count; i++) {
         const struct mem_range *range = &guest_memmap.range[i];
         if (range->type == MEM_RAM && !umbra_region_overlaps(range->start, range->end - range->start) &&
