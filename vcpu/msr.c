@@ -138,6 +138,8 @@ static bool is_fixed_mtrr(u32 msr)
  */
 static bool write_mtrr(u32 msr, u64 value)
 {
+    /* With all MTRRs off everything is uncached: SDM vol. 3A 12.11.2.1. */
+    static const struct mtrr_state all_uncached;
     struct mtrr_state *mtrr = &machine.mtrr;
     u64 before = mtrr_read(mtrr, msr);
     bool in_effect = (mtrr->def_type & IA32_MTRR_DEF_TYPE_E) != 0;
@@ -146,9 +148,17 @@ static bool write_mtrr(u32 msr, u64 value)
     if (!mtrr_write(mtrr, msr, value))
         return false;
     in_effect = in_effect || (mtrr->def_type & IA32_MTRR_DEF_TYPE_E) != 0;
-    if (in_effect && mtrr_read(mtrr, msr) != before && tdp_retype(&machine.tdp, 0, end, mtrr) != TDP_OK)
-        fatal("the guest wrote %lx to MTRR %x, and Umbra has not enough memory to follow that in its tables",
-              value, msr);
+    if (!in_effect || mtrr_read(mtrr, msr) == before || tdp_retype(&machine.tdp, 0, end, mtrr) == TDP_OK)
+        return true;
+    /*
+     * A mask with holes can ask for more tables than there is memory for. One type for everything needs none,
+     * and uncached is right for any memory, only slow.
+     */
+    log_warn("the guest wrote %lx to MTRR %x, which Umbra's tables have no room for: all memory is uncached "
+             "until the next write",
+             value, msr);
+    if (tdp_retype(&machine.tdp, 0, machine.physical_limit, &all_uncached) != TDP_OK)
+        fatal("Umbra's memory is exhausted after the guest wrote %lx to MTRR %x", value, msr);
     return true;
 }
 
