@@ -266,6 +266,7 @@ static void test_mtrrs_out_of_memory(void **state)
     assert_true(machine.tdp.flush_pending);
     /* The next write that can be followed is. */
     tdp_flushed(&machine.tdp);
+    checked_frames_limit(SIZE_MAX);
     assert_int_equal(write_msr(MSR_IA32_MTRR_PHYSMASK0, 0), EXIT_SKIP);
     assert_int_equal(type_at(GIB(4) - PAGE_SIZE), MT_WB);
 }
