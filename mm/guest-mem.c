@@ -34,6 +34,13 @@ enum guest_mem_status guest_read(gpa_t source, void *dst, size_t bytes)
     return GUEST_MEM_OK;
 }
 
+const void *guest_view(gpa_t source, size_t bytes)
+{
+    if (bytes > PAGE_SIZE - (source.raw & PAGE_MASK))
+        return NULL;
+    return guest_pointer(source, bytes);
+}
+
 enum guest_mem_status guest_write(gpa_t target, const void *src, size_t bytes)
 {
     void *to = guest_pointer(target, bytes);

@@ -21,6 +21,13 @@ enum guest_mem_status {
 enum guest_mem_status guest_read(gpa_t source, void *dst, size_t bytes);
 enum guest_mem_status guest_write(gpa_t target, const void *src, size_t bytes);
 
+/*
+ * Where `bytes` bytes of the guest's RAM, inside one page, can be read again and again without a new check:
+ * valid for ever, since what the guest owns does not change after boot. NULL if they are not all RAM of the
+ * guest.
+ */
+const void *guest_view(gpa_t source, size_t bytes);
+
 /* One load, not torn and never repeated: for paging-structure entries, which the guest may change meanwhile.
  */
 enum guest_mem_status guest_load_u32(gpa_t source, u32 *value);

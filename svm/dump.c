@@ -45,7 +45,7 @@ void svm_dump(struct vcpu *vcpu)
               control->exit_info_2, control->exit_int_info, control->event_inj);
     log_error("  shadow %lx  v_intr %lx  asid %x  np %lx  ncr3 %lx  stepping %s", control->interrupt_state,
               control->v_intr, control->asid, control->nested_control, control->n_cr3,
-              svm->step.active ? "yes" : "no");
+              (svm->unusual & SVM_STEPPING) != 0 ? "yes" : "no");
     dump_registers(vcpu->gpr, save);
     dump_segment("cs", &save->cs);
     dump_segment("ss", &save->ss);

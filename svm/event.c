@@ -93,14 +93,14 @@ void svm_event_inject(struct svm_vcpu *svm, u64 event)
     if ((event & EVENT_VALID) == 0 || event_type(event) != EVENT_TYPE_EXCEPTION ||
         (vector != EXC_DF && event_class(vector) == CLASS_BENIGN))
         return;
-    svm->delivery_watched = true;
+    svm->unusual |= SVM_WATCHING;
     svm->vmcb->control.intercept[VMCB_INTERCEPT_EXCEPTIONS] = svm_controls_delivery_exceptions();
     svm_changed(svm, CLEAN_INTERCEPTS);
 }
 
 void svm_event_delivery_over(struct svm_vcpu *svm)
 {
-    svm->delivery_watched = false;
+    svm->unusual &= ~(u32)SVM_WATCHING;
     svm->vmcb->control.intercept[VMCB_INTERCEPT_EXCEPTIONS] = svm_controls_exceptions();
     svm_changed(svm, CLEAN_INTERCEPTS);
 }

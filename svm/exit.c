@@ -55,7 +55,7 @@ static enum exit_action write_efer(struct svm_vcpu *svm)
         return EXIT_GP;
     svm_changed(svm, CLEAN_CRX);
     /* WRMSR would have dropped translations that were made under the old NXE; VMRUN alone does not. */
-    svm->flush_guest = true;
+    svm_flush_guest(svm);
     return EXIT_SKIP;
 }
 
@@ -229,15 +229,17 @@ static enum exit_action dispatch(struct svm_vcpu *svm, u32 index)
 }
 
 /* The instruction is done: what the CPU does at its end. */
-static void skip_instruction(struct svm_vcpu *svm)
+static inline void skip_instruction(struct svm_vcpu *svm)
 {
     struct vmcb *vmcb = svm->vmcb;
 
     vmcb->save.rip = svm->next_rip;
-    vmcb->save.rflags &= ~RFLAGS_RF;
     vmcb->control.interrupt_state &= ~INTERRUPT_SHADOW;
-    if ((vmcb->save.rflags & RFLAGS_TF) != 0)
-        svm_step_emulated(svm);
+    if (__builtin_expect((vmcb->save.rflags & (RFLAGS_RF | RFLAGS_TF)) != 0, 0)) {
+        vmcb->save.rflags &= ~RFLAGS_RF;
+        if ((vmcb->save.rflags & RFLAGS_TF) != 0)
+            svm_step_emulated(svm);
+    }
 }
 
 static void apply(struct svm_vcpu *svm, enum exit_action action)
@@ -278,14 +280,31 @@ static void exit_during_step(struct svm_vcpu *svm, u32 index)
     apply(svm, dispatch(svm, index));
 }
 
-/* No guest instruction runs between here and the flush, which VMRUN does before the first one. */
-static void order_flush(struct svm_vcpu *svm)
+void svm_flush_guest(struct svm_vcpu *svm)
 {
     svm->vmcb->control.tlb_control =
         svm_features.flush_by_asid ? TLB_CONTROL_FLUSH_GUEST : TLB_CONTROL_FLUSH_ALL;
-    svm->flush_guest = false;
-    if (machine.tdp.flush_pending)
+}
+
+static __attribute__((noinline)) void exit_general(struct svm_vcpu *svm, u32 index)
+{
+    u64 in_flight = svm->vmcb->control.exit_int_info;
+
+    if ((svm->unusual & SVM_WATCHING) != 0)
+        svm_event_delivery_over(svm);
+    if ((in_flight & EVENT_VALID) != 0)
+        svm_event_inject(svm, svm_event_reinjection(in_flight));
+
+    if ((svm->unusual & SVM_STEPPING) != 0)
+        exit_during_step(svm, index);
+    else
+        apply(svm, dispatch(svm, index));
+
+    if (machine.tdp.flush_pending) {
+        svm_flush_guest(svm);
+        /* No guest instruction runs between here and the flush. */
         tdp_flushed(&machine.tdp);
+    }
 }
 
 void svm_exit(struct vcpu *vcpu)
@@ -298,17 +317,13 @@ void svm_exit(struct vcpu *vcpu)
     vmcb->control.clean = svm->clean;
     vmcb->control.tlb_control = TLB_CONTROL_NOTHING;
     account_exit(&vcpu->accounting, index, read_tsc(), vmcb->save.rip, vmcb->control.exit_info_1);
-    if (__builtin_expect(svm->delivery_watched, 0))
-        svm_event_delivery_over(svm);
-    if ((vmcb->control.exit_int_info & EVENT_VALID) != 0)
-        svm_event_inject(svm, svm_event_reinjection(vmcb->control.exit_int_info));
 
-    if (__builtin_expect(svm->step.active, 0))
-        exit_during_step(svm, index);
-    else
-        apply(svm, dispatch(svm, index));
-
+    /* The one exit whose length a guest notices; it interrupts no event delivery and changes no tables. */
+    if (__builtin_expect(index == VMEXIT_CPUID && svm->unusual == 0, 1)) {
+        if (exit_cpuid(svm) == EXIT_SKIP)
+            skip_instruction(svm);
+    } else {
+        exit_general(svm, index);
+    }
     vmcb->save.rax = vcpu->gpr[GPR_RAX];
-    if (machine.tdp.flush_pending || svm->flush_guest)
-        order_flush(svm);
 }

@@ -5,7 +5,7 @@
 #include "svm/instruction.h"
 
 #include "arch/x86.h"
-#include "svm/capability.h"
+#include "mm/guest-mem.h"
 
 /* Group 7 (0F 01) with mod = 3 is told apart by the whole ModRM byte. */
 enum { OPCODE_GROUP_7 = 0x01, MODRM_NONE = 0, OPCODE_ESCAPE = 0x0f, OPCODE_MOV_TO_CR = 0x22 };
@@ -69,11 +69,31 @@ static void set_next_rip(struct svm_vcpu *svm, u64 length)
     svm->next_rip = svm_context(svm).code64 ? next : (u32)next;
 }
 
+/* For the next exit by the same instruction: a loop around CPUID is what a guest measures a hypervisor with.
+ */
+static void remember(struct svm_vcpu *svm, const struct guest_paging *paging)
+{
+    const struct vmcb_save *save = &svm->vmcb->save;
+    gpa_t where;
+
+    svm->last.cs_attributes = SVM_LAST_NONE;
+    if (guest_decode_mode(paging) != DECODE_MODE_64 ||
+        guest_walk(paging, gva(save->rip), &where) != GUEST_WALK_OK)
+        return;
+    svm->last.bytes = guest_view(where, sizeof(*svm->last.bytes));
+    if (svm->last.bytes == NULL)
+        return;
+    svm->last.rip = save->rip;
+    svm->last.cr3 = save->cr3;
+    svm->last.efer = save->efer;
+    svm->last.cs_attributes = save->cs.attributes;
+}
+
 /*
  * What remains when there is no NRIP save, as in QEMU's TCG. The exit itself proves which instruction it was;
  * only its prefixes are unknown, and nearly always there are none: two or three bytes tell.
  */
-static bool find_next_rip_by_decoding(struct svm_vcpu *svm, enum svm_instruction which)
+bool svm_decode_next_rip(struct svm_vcpu *svm, enum svm_instruction which)
 {
     struct guest_paging paging = svm_paging(svm);
     struct instruction decoded;
@@ -86,19 +106,12 @@ static bool find_next_rip_by_decoding(struct svm_vcpu *svm, enum svm_instruction
                                     (wanted == 2 || bytes[2] == instructions[which].modrm));
     if (plain) {
         set_next_rip(svm, wanted);
+        if (count == sizeof(u16))
+            remember(svm, &paging);
         return true;
     }
     if (!svm_fetch_instruction(svm, &decoded) || !svm_instruction_is(&decoded, which))
         return false;
     set_next_rip(svm, decoded.length);
     return true;
-}
-
-bool svm_find_next_rip(struct svm_vcpu *svm, enum svm_instruction which)
-{
-    if (svm_features.nrip_save) {
-        svm->next_rip = svm->vmcb->control.n_rip;
-        return true;
-    }
-    return find_next_rip_by_decoding(svm, which);
 }

@@ -65,6 +65,7 @@ const char *svm_enable(struct vcpu *vcpu)
         return no_memory;
     svm = phys_to_virt(frame);
     svm->vcpu = vcpu;
+    svm->last.cs_attributes = SVM_LAST_NONE;
     svm->clean = svm_features.clean_bits ? CLEAN_KNOWN : 0;
     if (!frame_alloc(&svm->vmcb_frame) || !frame_alloc(&svm->host_vmcb_frame))
         return no_memory;
@@ -157,7 +158,7 @@ void svm_load_start(struct svm_vcpu *svm, const struct start_state *start)
     memcpy(svm->vcpu->gpr, start->gpr, sizeof(start->gpr));
     svm->vmcb->control.interrupt_state = 0;
     svm->vmcb->control.event_inj = 0;
-    svm->flush_guest = true;
+    svm_flush_guest(svm);
     svm_changed(svm, CLEAN_KNOWN);
 }
 
@@ -186,7 +187,6 @@ const char *svm_prepare(struct vcpu *vcpu, const struct start_state *start)
     svm_load_start(svm, start);
     /* Nothing of this ASID was ever cached, but firmware may have used it. */
     control->tlb_control = TLB_CONTROL_FLUSH_ALL;
-    svm->flush_guest = false;
     return NULL;
 }
 

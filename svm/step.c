@@ -48,11 +48,11 @@ void svm_step_begin(struct svm_vcpu *svm)
     struct svm_step *step = &svm->step;
     u64 debugctl;
 
-    if (step->active)
+    if ((svm->unusual & SVM_STEPPING) != 0)
         return;
+    svm->unusual |= SVM_STEPPING;
     debugctl = debugctl_read(svm);
     *step = (struct svm_step){
-        .active = true,
         .guest_btf = (debugctl & DEBUGCTL_BTF) != 0,
         .rip = vmcb->save.rip,
         .rflags = vmcb->save.rflags,
@@ -78,7 +78,7 @@ static void step_end(struct svm_vcpu *svm)
 {
     struct vmcb *vmcb = svm->vmcb;
 
-    svm->step.active = false;
+    svm->unusual &= ~(u32)SVM_STEPPING;
     if (svm->step.guest_btf)
         debugctl_write(svm, debugctl_read(svm) | DEBUGCTL_BTF);
     vmcb->save.dr6 = svm->step.dr6;
@@ -91,7 +91,7 @@ static void step_end(struct svm_vcpu *svm)
 
 void svm_step_cancel(struct svm_vcpu *svm)
 {
-    if (!svm->step.active)
+    if ((svm->unusual & SVM_STEPPING) == 0)
         return;
     step_end(svm);
     svm->vmcb->save.rflags = (svm->vmcb->save.rflags & ~STEP_RFLAGS) | (svm->step.rflags & STEP_RFLAGS);

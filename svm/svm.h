@@ -12,9 +12,14 @@
 #include "svm/vmcb.h"
 #include "vcpu/vcpu.h"
 
+/* What the next exit has to undo; nearly always nothing. */
+enum svm_unusual {
+    SVM_STEPPING = 1, /* svm/step.h */
+    SVM_WATCHING = 2, /* svm_event_inject() */
+};
+
 /* One guest instruction being executed on its own: svm/step.h. */
 struct svm_step {
-    bool active;
     bool guest_btf;
     u64 rip;
     u64 rflags; /* the guest's TF and RF among them */
@@ -22,16 +27,25 @@ struct svm_step {
     u64 interrupt_state;
 };
 
+/* The last two-byte instruction in 64-bit code that caused an exit, and how it was found: svm/instruction.h.
+ */
+struct svm_last_instruction {
+    u64 rip, cr3, efer;
+    u16 cs_attributes; /* SVM_LAST_NONE if there is none */
+    const u16 *bytes;  /* in the guest's RAM; read anew each time */
+};
+#define SVM_LAST_NONE 0xffffu /* attributes have 12 bits */
+
 struct svm_vcpu {
     struct vmcb *vmcb;
     struct vcpu *vcpu;
-    u64 next_rip;          /* valid while an exit of an instruction is handled, after svm_find_next_rip() */
-    u32 clean;             /* CLEAN_KNOWN, or 0 if the CPU has no clean bits */
-    bool flush_guest;      /* the guest's translations have to go at the next VMRUN */
-    bool delivery_watched; /* see svm_event_inject() */
+    u64 next_rip; /* valid while an exit of an instruction is handled, after svm_find_next_rip() */
+    u32 clean;    /* CLEAN_KNOWN, or 0 if the CPU has no clean bits */
+    u32 unusual;  /* enum svm_unusual */
     hpa_t vmcb_frame;
     hpa_t host_vmcb_frame; /* Umbra's own state that VMRUN does not switch, for VMSAVE and VMLOAD */
     u64 efer_writable;
+    struct svm_last_instruction last;
     struct svm_step step;
 };
 _Static_assert(sizeof(struct svm_vcpu) <= PAGE_SIZE, "it is allocated as one frame");
@@ -46,6 +60,9 @@ static inline void svm_changed(struct svm_vcpu *svm, u32 groups)
 {
     svm->vmcb->control.clean &= ~groups;
 }
+
+/* The guest's translations go at the next VMRUN, before the first guest instruction. */
+void svm_flush_guest(struct svm_vcpu *svm);
 
 /* The registers that the neutral handlers ask for. */
 struct exit_context svm_context(const struct svm_vcpu *svm);

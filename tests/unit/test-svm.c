@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "arch/x86.h"
+#include "mm/guest-mem.h"
 #include "svm/capability.h"
 #include "svm/controls.h"
 #include "svm/efer.h"
@@ -27,6 +28,7 @@ static struct vcpu vcpu;
 static struct svm_vcpu svm;
 static u8 code[INSTRUCTION_MAX_BYTES];
 static size_t code_bytes;
+static unsigned fetches;
 static unsigned steps_done;
 static jmp_buf shutdown_jump;
 
@@ -57,7 +59,21 @@ size_t guest_fetch(const struct guest_paging *paging, u64 rip, u8 *dst, size_t b
     (void)paging;
     (void)rip;
     memcpy(dst, code, count);
+    fetches++;
     return count;
+}
+
+enum guest_walk_status guest_walk(const struct guest_paging *paging, gva_t address, gpa_t *translated)
+{
+    (void)paging;
+    *translated = gpa(address.raw & PAGE_MASK);
+    return GUEST_WALK_OK;
+}
+
+/* One page of RAM; the code is at the same place in each page. */
+const void *guest_view(gpa_t source, size_t bytes)
+{
+    return source.raw + bytes <= PAGE_SIZE ? code : NULL;
 }
 
 static int set_up(void **state)
@@ -66,6 +82,7 @@ static int set_up(void **state)
     memset(&vmcb, 0, sizeof(vmcb));
     memset(&vcpu, 0, sizeof(vcpu));
     svm = (struct svm_vcpu){.vmcb = &vmcb, .vcpu = &vcpu, .clean = CLEAN_KNOWN};
+    svm.last.cs_attributes = SVM_LAST_NONE;
     vcpu.vendor = &svm;
     svm_features = (struct svm_features){.lbr_virtualization = true, .clean_bits = true};
     svm_controls_set_intercepts(vmcb.control.intercept);
@@ -280,9 +297,9 @@ static void test_delivery_is_watched(void **state)
 {
     (void)state;
     svm_event_raise(&svm, EXC_UD, 0);
-    assert_false(svm.delivery_watched);
+    assert_int_equal(svm.unusual, 0);
     svm_event_raise(&svm, EXC_GP, 0x18);
-    assert_true(svm.delivery_watched);
+    assert_int_equal(svm.unusual, SVM_WATCHING);
     assert_int_equal(vmcb.control.intercept[2],
                      BIT(EXC_TS) | BIT(EXC_NP) | BIT(EXC_SS) | BIT(EXC_GP) | BIT(EXC_PF) | BIT(EXC_CP));
 
@@ -355,6 +372,58 @@ static void test_next_rip_decoded(void **state)
     assert_int_equal(svm.next_rip, 1);
 }
 
+/* True if the length came without fetching. */
+static bool remembered(enum svm_instruction which)
+{
+    fetches = 0;
+    svm.next_rip = 0;
+    return svm_find_next_rip(&svm, which) && fetches == 0;
+}
+
+static void test_last_instruction(void **state)
+{
+    (void)state;
+    set_code("\x0f\xa2", 2);
+    assert_false(remembered(SVM_INSTRUCTION_CPUID));
+    assert_true(remembered(SVM_INSTRUCTION_CPUID));
+    assert_int_equal(svm.next_rip, 0x401002);
+    assert_false(remembered(SVM_INSTRUCTION_RDMSR));
+
+    /* Other bytes in the same place. */
+    assert_true(remembered(SVM_INSTRUCTION_CPUID));
+    set_code("\x66\x0f\xa2", 3);
+    assert_false(remembered(SVM_INSTRUCTION_CPUID));
+    assert_int_equal(svm.next_rip, 0x401003);
+    assert_false(remembered(SVM_INSTRUCTION_CPUID));
+    set_code("\x0f\x32", 2);
+    assert_true(svm_find_next_rip(&svm, SVM_INSTRUCTION_RDMSR));
+    assert_true(remembered(SVM_INSTRUCTION_RDMSR));
+
+    /* Another address, address space or mode. */
+    vmcb.save.rip++;
+    assert_false(remembered(SVM_INSTRUCTION_RDMSR));
+    assert_true(remembered(SVM_INSTRUCTION_RDMSR));
+    vmcb.save.cr3 = 0x5000;
+    assert_false(remembered(SVM_INSTRUCTION_RDMSR));
+    assert_true(remembered(SVM_INSTRUCTION_RDMSR));
+    vmcb.save.cs.attributes = SEGMENT_DB;
+    assert_false(remembered(SVM_INSTRUCTION_RDMSR));
+    assert_false(remembered(SVM_INSTRUCTION_RDMSR)); /* only 64-bit code is remembered */
+    vmcb.save.cs.attributes = SEGMENT_L;
+    vmcb.save.efer = EFER_SVME;
+    assert_false(remembered(SVM_INSTRUCTION_RDMSR));
+
+    /* Across two pages, and of three bytes. */
+    vmcb.save.efer |= EFER_LMA;
+    vmcb.save.rip = 0x401fff;
+    assert_false(remembered(SVM_INSTRUCTION_RDMSR));
+    assert_false(remembered(SVM_INSTRUCTION_RDMSR));
+    vmcb.save.rip = 0x401000;
+    set_code("\x0f\x01\xd9", 3);
+    assert_false(remembered(SVM_INSTRUCTION_VMMCALL));
+    assert_false(remembered(SVM_INSTRUCTION_VMMCALL));
+}
+
 static bool needs_svm(const char *bytes, size_t count)
 {
     struct instruction decoded;
@@ -397,7 +466,7 @@ static void exit_from_step(void)
 
 static void assert_step_gone(void)
 {
-    assert_false(svm.step.active);
+    assert_int_equal(svm.unusual, 0);
     assert_int_equal(steps_done, 1);
     assert_int_equal(vmcb.control.v_intr & V_INTR_MASKING, 0);
     assert_int_equal(vmcb.control.intercept[2], svm_controls_exceptions());
@@ -408,7 +477,7 @@ static void assert_step_gone(void)
 static void begin_step(void)
 {
     svm_step_begin(&svm);
-    assert_true(svm.step.active);
+    assert_int_equal(svm.unusual, SVM_STEPPING);
     assert_true((vmcb.save.rflags & RFLAGS_TF) != 0);
     assert_true((vmcb.control.v_intr & V_INTR_MASKING) != 0);
     assert_int_equal(vmcb.control.interrupt_state & INTERRUPT_SHADOW, 0);
@@ -512,7 +581,7 @@ static void test_step_raises_page_fault(void **state)
     vmcb.control.exit_info_1 = 6;
     vmcb.control.exit_info_2 = 0x7fff1000;
     svm_step_exception(&svm, EXC_PF);
-    assert_true(svm.delivery_watched);
+    assert_int_equal(svm.unusual, SVM_WATCHING);
     svm_event_delivery_over(&svm);
     assert_step_gone();
     assert_int_equal(vmcb.save.cr2, 0x7fff1000);
@@ -546,7 +615,7 @@ static void test_second_page_keeps_the_step(void **state)
     (void)state;
     begin_step();
     svm_step_begin(&svm);
-    assert_true(svm.step.active);
+    assert_int_equal(svm.unusual, SVM_STEPPING);
     assert_int_equal(svm.step.rflags & RFLAGS_TF, 0);
     assert_int_equal(steps_done, 0);
 }
@@ -577,6 +646,7 @@ int main(void)
         cmocka_unit_test_setup(test_delivery_is_watched, set_up),
         cmocka_unit_test_setup(test_next_rip_from_cpu, set_up),
         cmocka_unit_test_setup(test_next_rip_decoded, set_up),
+        cmocka_unit_test_setup(test_last_instruction, set_up),
         cmocka_unit_test_setup(test_needs_svm, set_up),
         cmocka_unit_test(test_npf_access),
         cmocka_unit_test_setup(test_step_completes, set_up),
