@@ -21,14 +21,12 @@ struct exit_row {
 #define VIOLATION_WRITE        BIT(1)
 #define VIOLATION_FETCH        BIT(2)
 #define VIOLATION_LINEAR_VALID BIT(7)
-#define VIOLATION_FINAL                                                                                      \
-    BIT(8) /* of the translation of the linear address, not of a paging-structure entry                      \
-            */
+/* Of the translation of the linear address, not of a paging-structure entry. */
+#define VIOLATION_FINAL         BIT(8)
 #define VIOLATION_USER_PAGE     BIT(9)
 #define VIOLATION_NMI_UNBLOCKED BIT(12)
 
-/* --- the end of a report
- * ------------------------------------------------------------------------------------------- */
+/* --- the end of a report --- */
 
 /* Reads the exit qualification, which the trace gets too: only for reasons to which it says something. */
 static u64 exit_qualification(struct vcpu *vcpu)
@@ -81,8 +79,7 @@ static enum exit_action handle_misconfiguration(struct vcpu *vcpu)
           address, vmread(VMCS_GUEST_RIP), leaf.level, leaf.entry, leaf.target, (unsigned)leaf.type);
 }
 
-/* --- instructions
- * -------------------------------------------------------------------------------------------------- */
+/* --- instructions --- */
 
 static enum exit_action handle_cpuid(struct vcpu *vcpu)
 {
@@ -133,8 +130,7 @@ static enum exit_action handle_control_register(struct vcpu *vcpu)
     return vmx_control_register_exit(vcpu, exit_qualification(vcpu));
 }
 
-/* --- events
- * -------------------------------------------------------------------------------------------------------- */
+/* --- events --- */
 
 static enum exit_action handle_exception_or_nmi(struct vcpu *vcpu)
 {
@@ -180,8 +176,7 @@ static enum exit_action handle_sipi(struct vcpu *vcpu)
     return EXIT_RESUME;
 }
 
-/* --- second-level translation
- * -------------------------------------------------------------------------------------- */
+/* --- second-level translation --- */
 
 /*
  * MBEC judges a fetch by U/S of the linear address's page, not by CPL; only advanced information tells it,
@@ -252,8 +247,7 @@ static enum exit_action handle_monitor_trap_flag(struct vcpu *vcpu)
     return EXIT_RESUME;
 }
 
-/* --- the table
- * ----------------------------------------------------------------------------------------------------- */
+/* --- the table --- */
 
 static const struct exit_row exit_table[EXIT_REASONS] = {
     [REASON_EXCEPTION_OR_NMI] = {"Exception or NMI", handle_exception_or_nmi},
@@ -336,6 +330,13 @@ static const struct exit_row exit_table[EXIT_REASONS] = {
     [REASON_TDCALL] = {"TDCALL", handle_hidden},
     [REASON_RDMSRLIST] = {"RDMSRLIST", handle_unexpected},
     [REASON_WRMSRLIST] = {"WRMSRLIST", handle_unexpected},
+    [80] = {"reserved (80)", handle_unexpected},
+    [81] = {"reserved (81)", handle_unexpected},
+    [82] = {"reserved (82)", handle_unexpected},
+    [83] = {"reserved (83)", handle_unexpected},
+    /* CPUID hides these, but nothing keeps a guest from executing them. */
+    [REASON_RDMSR_IMMEDIATE] = {"RDMSR with an immediate operand", handle_hidden},
+    [REASON_WRMSRNS_IMMEDIATE] = {"WRMSRNS with an immediate operand", handle_hidden},
 };
 
 _Static_assert((unsigned)EXIT_REASONS <= (unsigned)ACCOUNTING_REASONS,
@@ -346,8 +347,7 @@ const char *vmx_reason_name(u32 reason)
     return reason < EXIT_REASONS ? exit_table[reason].name : "unknown";
 }
 
-/* --- the way through
- * ------------------------------------------------------------------------------------------------ */
+/* --- the way through --- */
 
 /* Exits that are no exits, and reasons beyond the table. */
 static _Noreturn void strange_exit(u64 reason)
