@@ -142,6 +142,11 @@ test-boot: setup
 	@$(MAKE) --no-print-directory $(BUILD)/umbra.elf $(BUILD)/umbra-test.elf guests
 	@tests/system/test-boot --cpu $(CPU) --results $(BUILD)/results/boot
 
+bench: setup
+	@$(MAKE) --no-print-directory all guests
+	@tests/style/check size
+	@tests/bench/run --cpu $(CPU)
+
 test-style:
 	@tests/style/check --results $(BUILD)/results/style
 
