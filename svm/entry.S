@@ -2,11 +2,12 @@
 /*
  * The way into the guest and back, and the few SVM instructions that C cannot say.
  *
- * Register contract of svm_run_loop(vcpu RDI, vmcb RSI, host_vmcb RDX, stack_top RCX): never returns. At VMRUN all registers
- * but RAX and RSP hold the guest's values from vcpu->gpr; those two, RIP and RFLAGS are in the VMCB. VMEXIT gives back
- * Umbra's RAX, RSP, RIP, RFLAGS, CS, SS, DS, ES, GDTR, IDTR, CR0, CR3, CR4, EFER and nothing else: every other register is
- * the guest's until it is saved. GIF is 0 in Umbra for ever: svm_clgi() before the first round, VMRUN sets it, VMEXIT
- * clears it; so interrupts, NMI, SMI and INIT wait for the guest and no handler of Umbra's runs on half-switched state.
+ * Register contract of svm_run_loop(vcpu RDI, vmcb RSI, host_vmcb RDX, stack_top RCX): never returns. At VMRUN all
+ * registers but RAX and RSP hold the guest's values from vcpu->gpr; those two, RIP and RFLAGS are in the VMCB. VMEXIT
+ * gives back Umbra's RAX, RSP, RIP, RFLAGS, CS, SS, DS, ES, GDTR, IDTR, CR0, CR3, CR4, EFER and nothing else: every
+ * other register is the guest's until it is saved. GIF is 0 in Umbra for ever: svm_clgi() before the first round,
+ * VMRUN sets it, VMEXIT clears it; so interrupts, NMI, SMI and INIT wait for the guest, and no handler of Umbra's
+ * runs on half-switched state.
  */
 #include "asm-offsets.h"
 
@@ -26,7 +27,7 @@ svm_run_loop:
         push    %rsi
         push    %rdi
 1:      mov     FRAME_VMCB(%rsp), %rax
-        /* From VMLOAD on FS, GS, TR, LDTR are the guest's: no per-CPU data and no exception of Umbra's until the other VMLOAD. */
+        /* From VMLOAD on FS, GS, TR, LDTR are the guest's: no per-CPU data, no exception until the other VMLOAD. */
         vmload  %rax
         mov     VCPU_GPR_RCX(%rdi), %rcx
         mov     VCPU_GPR_RDX(%rdi), %rdx
@@ -43,7 +44,7 @@ svm_run_loop:
         mov     VCPU_GPR_R15(%rdi), %r15
         mov     VCPU_GPR_RDI(%rdi), %rdi /* last: it was the pointer */
         vmrun   %rax
-        /* RAX is still the VMCB's address: the guest's RAX went into the VMCB. Before anything loads FS, GS, TR or LDTR. */
+        /* RAX is the VMCB's address again, as at VMRUN. Before anything loads FS, GS, TR or LDTR. */
         vmsave  %rax
         mov     FRAME_VCPU(%rsp), %rax  /* the one free register, since RAX is saved already */
         mov     %rcx, VCPU_GPR_RCX(%rax)
@@ -88,8 +89,9 @@ svm_clgi:
         .size   svm_clgi, . - svm_clgi
 
 /*
- * void svm_take_pending(void): one moment with GIF set. A pending INIT, which VM_CR.R_INIT has turned into #SX, ends here in
- * the fix-up table; an NMI goes to Umbra's handler; interrupts do not come, because RFLAGS.IF is 0. Clobbers nothing.
+ * void svm_take_pending(void): one moment with GIF set. A pending INIT, which VM_CR.R_INIT has turned into #SX, ends
+ * here in the fix-up table; an NMI goes to Umbra's handler; interrupts do not come, because RFLAGS.IF is 0.
+ * Clobbers nothing.
  */
         .global svm_take_pending
         .type   svm_take_pending, @function

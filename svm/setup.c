@@ -81,7 +81,7 @@ const char *svm_enable(struct vcpu *vcpu)
         (void)wrmsr_safe(MSR_VM_CR, vm_cr | VM_CR_R_INIT);
     /* Umbra's own branches are not recorded where the guest could read them. */
     if (svm_features.lbr_virtualization)
-        wrmsr(MSR_IA32_DEBUGCTL, 0);
+        (void)wrmsr_safe(MSR_IA32_DEBUGCTL, 0);
     this_cpu()->nmi_hook = nmi_hook;
     svm_clgi();
     return NULL;

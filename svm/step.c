@@ -26,10 +26,16 @@ enum { INTERCEPT_WORD_NMI = VMEXIT_NMI / 32 };
 /* RFLAGS bits that a step changes and gives back. */
 #define STEP_RFLAGS (RFLAGS_TF | RFLAGS_RF)
 
-/* With LBR virtualization VMRUN switches DebugCtl; else the guest's value is live. */
+/* With LBR virtualization VMRUN switches DebugCtl; else the guest's value is live. Not every emulated CPU has
+ * it. */
 static u64 debugctl_read(const struct svm_vcpu *svm)
 {
-    return svm_features.lbr_virtualization ? svm->vmcb->save.dbgctl : rdmsr(MSR_IA32_DEBUGCTL);
+    u64 value = 0;
+
+    if (svm_features.lbr_virtualization)
+        return svm->vmcb->save.dbgctl;
+    (void)rdmsr_safe(MSR_IA32_DEBUGCTL, &value);
+    return value;
 }
 
 static void debugctl_write(struct svm_vcpu *svm, u64 value)
@@ -38,7 +44,7 @@ static void debugctl_write(struct svm_vcpu *svm, u64 value)
         svm->vmcb->save.dbgctl = value;
         svm_changed(svm, CLEAN_LBR);
     } else {
-        wrmsr(MSR_IA32_DEBUGCTL, value);
+        (void)wrmsr_safe(MSR_IA32_DEBUGCTL, value);
     }
 }
 

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "arch/cpu.h"
+#include "arch/msr.h"
 #include "arch/x86.h"
 #include "mm/guest-mem.h"
 #include "svm/capability.h"
@@ -74,6 +76,23 @@ enum guest_walk_status guest_walk(const struct guest_paging *paging, gva_t addre
 const void *guest_view(gpa_t source, size_t bytes)
 {
     return source.raw + bytes <= PAGE_SIZE ? code : NULL;
+}
+
+/* Only without LBR virtualization. */
+static u64 live_debugctl;
+
+bool rdmsr_safe(u32 msr, u64 *value)
+{
+    assert_int_equal(msr, MSR_IA32_DEBUGCTL);
+    *value = live_debugctl;
+    return true;
+}
+
+bool wrmsr_safe(u32 msr, u64 value)
+{
+    assert_int_equal(msr, MSR_IA32_DEBUGCTL);
+    live_debugctl = value;
+    return true;
 }
 
 static int set_up(void **state)
@@ -537,6 +556,21 @@ static void test_step_with_branch_trap(void **state)
     assert_int_equal(vmcb.control.event_inj, 0x80000301);
 }
 
+static void test_step_with_live_branch_trap(void **state)
+{
+    (void)state;
+    svm_features.lbr_virtualization = false;
+    live_debugctl = 3;
+    begin_step();
+    assert_int_equal(live_debugctl, 1);
+    vmcb.save.dr6 = 0xffff4ff0;
+    vmcb.save.rip += 2;
+    svm_step_exception(&svm, EXC_DB);
+    assert_step_gone();
+    assert_int_equal(live_debugctl, 3);
+    assert_int_equal(vmcb.save.dbgctl, 0);
+}
+
 static void test_step_hits_data_breakpoint(void **state)
 {
     (void)state;
@@ -652,6 +686,7 @@ int main(void)
         cmocka_unit_test_setup(test_step_completes, set_up),
         cmocka_unit_test_setup(test_step_of_a_stepping_guest, set_up),
         cmocka_unit_test_setup(test_step_with_branch_trap, set_up),
+        cmocka_unit_test_setup(test_step_with_live_branch_trap, set_up),
         cmocka_unit_test_setup(test_step_hits_data_breakpoint, set_up),
         cmocka_unit_test_setup(test_step_meets_instruction_breakpoint, set_up),
         cmocka_unit_test_setup(test_step_raises_page_fault, set_up),
