@@ -565,14 +565,14 @@ static void test_field_extremes(void **state)
 {
     (void)state;
     const u64 extremes[] = {0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, ~0ull};
-    standard_map(MIB(8));
+    standard_map(MIB(4));
     put_rsdp_first();
     for (unsigned offset = 0x1f1; offset < 0x26c; offset++) {
         for (unsigned i = 0; i < ARRAY_SIZE(extremes) * 4; i++) {
-            make_image(5000, MIB(4), MIB(1), MIB(2));
+            make_image(5000, MIB(2), MIB(1), MIB(2));
             set(offset, extremes[i / 4], 1u << (i % 4));
             info.module_count = 0;
-            module(MIB(8) - image_bytes, image, image_bytes, "quiet");
+            module(MIB(4) - image_bytes, image, image_bytes, "quiet");
             load();
         }
     }
@@ -581,12 +581,12 @@ static void test_field_extremes(void **state)
 static void test_truncation(void **state)
 {
     (void)state;
-    standard_map(MIB(8));
+    standard_map(MIB(4));
     put_rsdp_first();
-    make_image(5000, MIB(4), MIB(1), MIB(2));
+    make_image(5000, MIB(2), MIB(1), MIB(2));
     for (size_t bytes = 0; bytes < image_bytes; bytes++) {
         info.module_count = 0;
-        module(MIB(8) - bytes, image, bytes, "quiet");
+        module(MIB(4) - bytes, image, bytes, "quiet");
         /* syssize is in paragraphs, so up to 15 bytes of padding are not missed. */
         enum guest_status status = load();
         assert_true(status != GUEST_OK || bytes + 15 >= image_bytes);
@@ -599,9 +599,9 @@ static void test_mutations(void **state)
     (void)state;
     unsigned loaded = 0, runs = 200000;
     u8 sound[0x290];
-    standard_map(MIB(8));
+    standard_map(MIB(4));
     put_rsdp_first();
-    make_image(5000, MIB(4), KIB(64), MIB(1));
+    make_image(5000, MIB(2), KIB(64), MIB(1));
     memcpy(sound, image, sizeof(sound));
     fill_random(initrd, 3000);
     for (unsigned run = 0; run < runs; run++) {
@@ -609,8 +609,8 @@ static void test_mutations(void **state)
         for (u64 i = 1 + random_below(3); i-- > 0;)
             image[0x1f1 + random_below(0x26c - 0x1f1)] = (u8)(random_chance(50) ? random_u64() : 0xff);
         info.module_count = 0;
-        module(MIB(8) - image_bytes, image, image_bytes, "quiet");
-        module(MIB(5) + random_below(3) * 2048, initrd, 3000, "");
+        module(MIB(4) - image_bytes, image, image_bytes, "quiet");
+        module(MIB(3) + random_below(3) * 2048, initrd, 3000, "");
         if (load() == GUEST_OK) {
             loaded++;
             assert_memory_equal(arena_at(initrd_at()), initrd, 3000);
