@@ -231,6 +231,21 @@ static bool walk_violation_right(struct hypercall violation, u64 table, bool wri
            permissions == (write_removed ? R : 0);
 }
 
+/* The walk has to set A and D in a table that may only be read. */
+static void walk_of_read_only_table(u64 table)
+{
+    u64 before = last_violation().rbx;
+    window_table()[PAGE_SUPERVISOR] &= ~(u64)(PTE_A | PTE_D);
+    protect(table, table + PAGE_SIZE, R | XS | XU);
+    flush_tlb();
+    u64 vector = try_write64(linear(false) + 512, 1);
+    struct hypercall after = last_violation();
+    check("execute.walk_of_read_only_table",
+          vector == NO_FAULT && after.rbx == before + 1 && walk_violation_right(after, table, true));
+    check_eq("execute.walk_sets_dirty", window_get(PAGE_SUPERVISOR) & (PTE_A | PTE_D), PTE_A | PTE_D);
+    print("guest: fact execute.walk_read_only 0x%lx\n", after.rdx);
+}
+
 /* The guest's page table itself is protected: the fault is one of the walk, not of the access. */
 static void page_walks(void)
 {
@@ -242,19 +257,16 @@ static void page_walks(void)
     check("execute.walk_of_unreadable_table",
           vector == NO_FAULT && after.rbx == before + 1 && walk_violation_right(after, table, false));
     print("guest: fact execute.walk_unreadable 0x%lx\n", after.rdx);
-    window_table()[PAGE_SUPERVISOR] &= ~(u64)(PTE_A | PTE_D);
-    protect(table, table + PAGE_SIZE, R | XS | XU);
-    flush_tlb();
-    vector = try_write64(linear(false) + 512, 1);
-    after = last_violation();
-    check("execute.walk_of_read_only_table",
-          vector == NO_FAULT && after.rbx == before + 2 && walk_violation_right(after, table, true));
-    check_eq("execute.walk_sets_dirty", window_get(PAGE_SUPERVISOR) & (PTE_A | PTE_D), PTE_A | PTE_D);
-    print("guest: fact execute.walk_read_only 0x%lx\n", after.rdx);
+    if (on_bochs() && (after.rdx & 7) == 1)
+        note_skipped("execute.walk_of_read_only_table",
+                     "Bochs without EPT A/D sets A and D whatever EPT permits");
+    else
+        walk_of_read_only_table(table);
+    before = last_violation().rbx;
     protect(table, table + PAGE_SIZE, R | W);
     flush_tlb();
     vector = try_read64(linear(false), &value);
-    check("execute.walk_needs_no_execute", vector == NO_FAULT && last_violation().rbx == before + 2);
+    check("execute.walk_needs_no_execute", vector == NO_FAULT && last_violation().rbx == before);
     protect(table, table + PAGE_SIZE, RWX);
 }
 

@@ -24,8 +24,6 @@ void *memcpy(void *to, const void *from, size_t bytes);
 int memcmp(const void *a, const void *b, size_t bytes);
 size_t strlen(const char *text);
 bool starts_with(const char *text, const char *prefix);
-/* True if `word` is one of the comma-separated words at `list` (which ends at a space or NUL). */
-bool list_has(const char *list, const char *word);
 /* The text after `key=` in a command line, NULL if there is none. */
 const char *option(const char *command_line, const char *key);
 /* Decimal or 0x number; the first character after it in *end if end is not NULL. */

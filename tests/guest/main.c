@@ -25,26 +25,32 @@ static const struct {
     {"triple", group_triple},
 };
 
-static bool is_group(const char *word)
+/* Runs the group that the first word of `list` names; false if there is no such group. */
+static bool run_group(const char *list)
 {
     for (size_t i = 0; i < ARRAY_SIZE(groups); i++) {
-        if (list_has(word, groups[i].name) && starts_with(word, groups[i].name))
+        size_t length = strlen(groups[i].name);
+        bool ends = starts_with(list, groups[i].name) &&
+                    (list[length] == ',' || list[length] == ' ' || !list[length]);
+        if (ends) {
+            print("guest: group %s\n", groups[i].name);
+            groups[i].run();
             return true;
+        }
     }
     return false;
 }
 
-static void check_words(const char *list)
+static void run_groups(const char *list)
 {
-    bool known = list && *list && *list != ' ';
+    check("test= is given", list != NULL);
     while (list && *list && *list != ' ') {
-        known = known && is_group(list);
+        check("test= names a known group", run_group(list));
         while (*list && *list != ' ' && *list != ',')
             list++;
         if (*list == ',')
             list++;
     }
-    check("test= names known groups", known);
 }
 
 static void check_place(const char *place)
@@ -66,14 +72,7 @@ _Noreturn void main(void)
           !under_umbra ? "bare"
           : test_build ? "under Umbra, test build"
                        : "under Umbra");
-    const char *list = option(boot.command_line, "test");
-    check_words(list);
     check_place(option(boot.command_line, "under"));
-    for (size_t i = 0; i < ARRAY_SIZE(groups); i++) {
-        if (list_has(list, groups[i].name)) {
-            print("guest: group %s\n", groups[i].name);
-            groups[i].run();
-        }
-    }
+    run_groups(option(boot.command_line, "test"));
     finish();
 }

@@ -42,20 +42,6 @@ bool starts_with(const char *text, const char *prefix)
     return memcmp(text, prefix, strlen(prefix)) == 0;
 }
 
-bool list_has(const char *list, const char *word)
-{
-    size_t length = strlen(word);
-    while (list && *list && *list != ' ') {
-        if (starts_with(list, word) && (list[length] == ',' || list[length] == ' ' || !list[length]))
-            return true;
-        while (*list && *list != ' ' && *list != ',')
-            list++;
-        if (*list == ',')
-            list++;
-    }
-    return false;
-}
-
 const char *option(const char *command_line, const char *key)
 {
     size_t length = strlen(key);

@@ -68,7 +68,7 @@ def guest_run(cpu, groups, umbra=UMBRA_TEST, model=None, image=GUEST, words="", 
     arguments += ["--guest", image, "--cmdline", " ".join(filter(None, ["test=" + groups, "under=" + place, words]))]
     for group in groups.split(","):
         arguments += ["--expect", "guest: group %s" % group]
-    arguments += ["--expect", ALL_GOOD, "--until", TOTALS, "--forbid", "guest: FAIL.*", "--timeout", "60", *options]
+    arguments += [*options, "--expect", ALL_GOOD, "--until", TOTALS, "--forbid", "guest: FAIL.*", "--timeout", "60"]
     return Run(place, arguments)
 
 
@@ -98,7 +98,7 @@ def execute_cases():
     """Mode-based execute control, and the same on CPUs that lack it."""
     cases = [guest_case("mbec", "intel", "mbec", words="mode-based-execute=yes"),
              guest_case("gmet", "amd", "gmet", words="mode-based-execute=yes"),
-             guest_case("gmet-missing", "amd", "gmet,memory", model="max,+svm,+npt", words="mode-based-execute=no")]
+             guest_case("gmet-missing", "amd", "gmet,memory", model="max,+svm,+npt,-gmet", words="mode-based-execute=no")]
     for model in ("tigerlake", "corei7_skylake_x"):
         cases.append(guest_case("mbec-" + model, "intel", "mbec,memory", model=model, words="mode-based-execute=yes"))
     for model in ("broadwell_ult", "corei7_ivy_bridge_3770k"):

@@ -9,7 +9,7 @@ compare_facts.py intel|amd BARE-LOG UMBRA-LOG
 import re
 import sys
 
-FACT = re.compile(r"guest: fact (\S+) (.*?)\r?$", re.MULTILINE)
+FACT = re.compile(r"guest: fact (\S+) (.*?)\r*$", re.MULTILINE)
 
 # CPUID bits that Umbra clears: fact, register, bit, and what it is.
 HIDDEN_BITS = {
