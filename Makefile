@@ -103,6 +103,18 @@ unit-violation := vcpu/violation.c vcpu/hypercall-none.c vcpu/machine.c vcpu/acc
 UNIT_TESTS += hypercall
 unit-hypercall := vcpu/hypercall.c vcpu/hypercall-test.c vcpu/violation.c vcpu/start.c vcpu/xcr.c vcpu/machine.c \
                   vcpu/accounting.c $(vcpu-test-tools)
+boot-test-tools := tests/unit/arena.c mm/memmap.c arch/format.c
+guest-loaders := $(wildcard boot/guest*.c) boot/elf.c boot/options.c drivers/acpi.c $(boot-test-tools)
+UNIT_TESTS += boot-info
+unit-boot-info := boot/info.c $(boot-test-tools)
+UNIT_TESTS += options
+unit-options := boot/options.c arch/format.c
+UNIT_TESTS += guest-linux
+unit-guest-linux := $(guest-loaders)
+UNIT_TESTS += guest-multiboot
+unit-guest-multiboot := tests/unit/multiboot-guest.c $(guest-loaders)
+UNIT_TESTS += guest-multiboot-damage
+unit-guest-multiboot-damage := tests/unit/multiboot-guest.c $(guest-loaders)
 
 UNIT_BINARIES := $(UNIT_TESTS:%=$(BUILD)/unit/test-%)
 
