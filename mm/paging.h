@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A role made ready for use: permission tables and reserved bits, computed once per change of role, and the
+ * accessor through which walks reach memory. Neither knows whose tables are walked. Pure.
+ */
+#ifndef UMBRA_MM_PAGING_H
+#define UMBRA_MM_PAGING_H
+
+#include "arch/types.h"
+#include "mm/paging-format.h"
+#include "mm/permission.h"
+
+struct paging {
+    struct paging_role role;
+    u64 present;        /* any of these bits: an entry is present */
+    u64 input_reserved; /* EPT and NPT: bits of the input address that no table translates; else 0 */
+    u64 reserved[2][PAGING_LEVELS_MAX + 1]; /* [bit 7 of the entry][level]: paging_reserved_bits() */
+    /*
+     * [level]: what an entry of that level, XORed with the bits wanted to be 1 (P or R, and A), must not have
+     * set if it is to refer to a lower table with nothing left to do: a superset of reserved[0][level].
+     */
+    u64 not_plain[PAGING_LEVELS_MAX + 1];
+    u64 misconfigured[2]; /* EPT, [bit 10 of the entry]: paging_ept_misconfigured() */
+    /*
+     * PAE: the four PDPTEs of the CPU's registers (SDM vol. 3A 4.4.1; in VMX the VMCS has them), or NULL to
+     * read them from memory at each walk, as NPT hosts and AMD guests with nested paging do (APM vol. 2
+     * 15.25.10). Those in registers are not checked for reserved bits: the load was.
+     */
+    const u64 *pdptes;
+    struct permission permission;
+};
+
+/* All of *paging from the role; protection keys are 0 (allow all), pdptes is NULL. */
+void paging_init(struct paging *paging, struct paging_role role);
+
+enum memory_status {
+    MEMORY_OK,
+    MEMORY_NOT_OWNED, /* not all of it is RAM of the guest: nothing was read or written */
+    MEMORY_CHANGED,   /* compare_exchange: the value was not the expected one; nothing was written */
+};
+
+/*
+ * How a walk reaches guest memory. Addresses are guest-physical of the level whose memory it is (L1). Every
+ * function validates every byte that it is asked for; what it validated may change its content between two
+ * calls, never its owner.
+ *
+ * The window is a shortcut: one range that is the guest's, whole, and readable directly; its start and size
+ * are multiples of 4 KByte (size 0: none). Aligned entries inside are loaded without a call.
+ */
+struct paging_memory {
+    const u8 *window; /* where window_start is mapped */
+    u64 window_start, window_bytes;
+    /* One load that is not torn, of 4 or 8 bytes, aligned to its size. */
+    enum memory_status (*load)(const struct paging_memory *memory, gpa_t address, unsigned bytes, u64 *value);
+    /* One locked compare-and-exchange, of 4 or 8 bytes, aligned to its size. */
+    enum memory_status (*compare_exchange)(const struct paging_memory *memory, gpa_t address, unsigned bytes,
+                                           u64 expected, u64 desired);
+    /* Any bytes within one 4-KByte page; not atomic beyond what the size allows. */
+    enum memory_status (*read)(const struct paging_memory *memory, gpa_t address, void *dst, size_t bytes);
+    enum memory_status (*write)(const struct paging_memory *memory, gpa_t address, const void *src,
+                                size_t bytes);
+};
+
+/* One entry (8 bytes, aligned), read exactly once. */
+static inline enum memory_status paging_load_u64(const struct paging_memory *memory, u64 address, u64 *value)
+{
+    u64 offset = address - memory->window_start;
+
+    if (__builtin_expect(offset >= memory->window_bytes, 0))
+        return memory->load(memory, gpa(address), sizeof(*value), value);
+    *value = __atomic_load_n((const u64 *)(const void *)(memory->window + offset), __ATOMIC_RELAXED);
+    return MEMORY_OK;
+}
+
+/* The same of 4 bytes; the upper half of *value is 0. */
+static inline enum memory_status paging_load_u32(const struct paging_memory *memory, u64 address, u64 *value)
+{
+    u64 offset = address - memory->window_start;
+
+    if (__builtin_expect(offset >= memory->window_bytes, 0))
+        return memory->load(memory, gpa(address), sizeof(u32), value);
+    *value = __atomic_load_n((const u32 *)(const void *)(memory->window + offset), __ATOMIC_RELAXED);
+    return MEMORY_OK;
+}
+
+#endif
