@@ -361,6 +361,8 @@ static enum boot_info_status parse_multiboot1(struct parse *parse, u32 physical)
 {
     struct span info = span_part(below_4g(), physical, MB1_INFO_BYTES);
     u32 flags = span_u32(info, 0);
+    if (info.bytes != MB1_INFO_BYTES)
+        return BOOT_INFO_TRUNCATED;
     parse->info->loader_start = physical;
     parse->info->loader_end = physical + info.bytes;
 
