@@ -418,14 +418,14 @@ static void put_e820(const struct guest_plan *plan, const struct linux_layout *l
     const struct memmap *memory = plan->memory;
     unsigned overflow = e820_overflow(plan), count = memory->count - overflow;
     for (unsigned i = 0; i < count; i++)
-        put_e820_entry(params + E820_TABLE + i * E820_ENTRY_BYTES, &memory->range[i]);
+        put_e820_entry(params + E820_TABLE + (size_t)i * E820_ENTRY_BYTES, &memory->range[i]);
     put(params, E820_ENTRIES, count, 1);
     if (overflow == 0)
         return;
     u8 *payload =
         put_setup_data(params, layout->e820_data, SETUP_TYPE_E820_EXT, (u64)overflow * E820_ENTRY_BYTES);
     for (unsigned i = 0; i < overflow; i++)
-        put_e820_entry(payload + i * E820_ENTRY_BYTES, &memory->range[count + i]);
+        put_e820_entry(payload + (size_t)i * E820_ENTRY_BYTES, &memory->range[count + i]);
 }
 
 /* A copy of the RSDP travels as setup_data of no type, because Linux keeps that memory until it has read it.

@@ -145,7 +145,8 @@ static bool schedule_detour(struct guest_plan *plan)
         if (is_obstacle(plan, i) && (smallest == NULL || move->bytes < smallest->bytes))
             smallest = move;
     }
-    ASSERT(smallest != NULL, "a blocked move has an obstacle");
+    if (smallest == NULL)
+        return false; /* cannot be: a blocked move has an obstacle */
     u64 detour;
     if (memmap_find_highest(plan->memory, smallest->bytes, PAGE_SIZE, ~0ull, avoid, count, &detour) !=
         MEMMAP_OK)

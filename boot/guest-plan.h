@@ -76,7 +76,7 @@ struct span plan_image(const struct guest_plan *plan);
 /* One per kind of guest. They return after plan_execute(), or refuse. */
 enum guest_status linux_load(struct guest_plan *plan, struct start_state *start);
 enum guest_status multiboot1_load(struct guest_plan *plan, u64 header, struct start_state *start);
-enum guest_status multiboot2_load(struct guest_plan *plan, u64 header, struct start_state *start);
+enum guest_status multiboot2_load(struct guest_plan *plan, u64 at, struct start_state *start);
 
 /* Does the image have the setup header of a Linux kernel? */
 bool linux_recognise(struct span image);

@@ -18,9 +18,10 @@ enum right {
     RIGHT_X = 1 << 3,  /* fetch; EPT with MBEC: by supervisor-mode linear addresses (XS) */
     RIGHT_XU = 1 << 4, /* EPT with MBEC: fetch by user-mode linear addresses */
     /*
-     * A shadow-stack page. Guest formats (SDM vol. 3A 4.6.1): R/W is 1 in every entry but the one that maps
-     * the page, where R/W is 0 and D is 1. EPT with supervisor shadow-stack control (SDM vol. 3C 29.3.3.2): R
-     * is 1 everywhere, W is 1 in every entry but perhaps the last, and the last has bit 60. Otherwise 0.
+     * A shadow-stack page. Guest formats, only with ROLE_CET (SDM vol. 3A 4.6.1): R/W is 1 in every entry but
+     * the one that maps the page, where R/W is 0 and D is 1. EPT, only with ROLE_EPT_SSS (SDM vol. 3C
+     * 29.3.3.2): R is 1 everywhere, W is 1 in every entry but perhaps the last, and the last has bit 60.
+     * Otherwise 0. Entries without R/W (PDPTEs of PAE) count as if it were 1.
      */
     RIGHT_SS = 1 << 5,
     RIGHTS_COMBINATIONS = 1 << 6,

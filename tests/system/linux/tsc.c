@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Prints the time-stamp counter as "guest: tsc N". In an emulator that ticks once per instruction this tells how
-// far the machine has come. Built without a C library, so that starting it costs next to nothing.
+// Prints the time-stamp counter as "guest: tsc N". In an emulator that ticks once per instruction this tells
+// how far the machine has come. Built without a C library, so that starting it costs next to nothing.
 
 static long system_call(long number, long first, const char *second, long third)
 {
