@@ -30,6 +30,9 @@
 #define PTE_P_W_PS       0x83
 #define ENTRIES          512
 #define COM1             0x3f8
+#define UART_LINE_CONTROL 3
+#define UART_DIVISOR     0x80
+#define UART_8N1         3
 #define UART_LINE_STATUS 5
 #define UART_EMPTY       0x20
 #define VGA_TEXT         0xb8000
@@ -126,6 +129,19 @@ entry32:
         ljmp    $CODE64, $PHYS(entry64_low)
 
 no_long_mode:
+        /* Nobody has set the port up: after a reset it sends five bits at any speed. 115200 baud: divisor 1. */
+        mov     $(COM1 + UART_LINE_CONTROL), %edx
+        mov     $UART_DIVISOR, %al
+        out     %al, %dx
+        mov     $COM1, %edx
+        mov     $1, %al
+        out     %al, %dx
+        inc     %edx
+        mov     $0, %al
+        out     %al, %dx
+        mov     $(COM1 + UART_LINE_CONTROL), %edx
+        mov     $UART_8N1, %al
+        out     %al, %dx
         mov     $PHYS(message_no_long_mode), %esi
         mov     $VGA_TEXT, %edi
 3:      movzbl  (%esi), %ebx
