@@ -145,7 +145,14 @@ def boot_cases(cpu, files):
 def sentence_run(name, cpu, sentence, arguments, model=None):
     """A run that has to end in Umbra's own words."""
     return Case(name, cpu, [Run("umbra", [*model_arguments(cpu, model), "--umbra", UMBRA, "--expect", sentence, "--until",
-                                          sentence, "--timeout", "60", *arguments])])
+                                          sentence, "--timeout", "20", *arguments])])
+
+
+def complaint_run(name, cpu, complaint, words):
+    """Umbra complains about a word of its command line, and goes on without it."""
+    return Case(name, cpu, [Run("umbra", [
+        *model_arguments(cpu), "--umbra", UMBRA, "--guest", GUEST, "--cmdline", "test=exits", "--umbra-args", words,
+        "--expect", complaint, "--expect", ALL_GOOD, "--until", TOTALS, "--timeout", "60"])])
 
 
 def refusal_cases(cpu, files):
@@ -163,14 +170,11 @@ def refusal_cases(cpu, files):
         sentence_run("refuse-truncated-elf", cpu, r"umbra: fatal: .*cut short", guest("truncated-elf.bin")),
         sentence_run("refuse-truncated-flat", cpu, r"umbra: fatal: ", guest("truncated-flat.bin")),
         sentence_run("refuse-bad-checksum", cpu, r"umbra: fatal: .*checksum", guest("bad-checksum.bin")),
-        sentence_run("unknown-option", cpu, r"umbra: .*option frobnicate=7 is not known and ignored[^\n]*(\n.*)*" + ALL_GOOD,
-                     ["--guest", GUEST, "--cmdline", "test=exits", "--umbra-args", "frobnicate=7 loglevel=info"]),
-        sentence_run("bad-option-value", cpu, r"umbra: .*option loglevel=loud is ignored[^\n]*(\n.*)*" + ALL_GOOD,
-                     ["--guest", GUEST, "--cmdline", "test=exits", "--umbra-args", "loglevel=loud"]),
+        complaint_run("unknown-option", cpu, "umbra: .*option frobnicate=7 is not known and ignored", "frobnicate=7 loglevel=info"),
+        complaint_run("bad-option-value", cpu, "umbra: .*option loglevel=loud is ignored", "loglevel=loud"),
         Case("triple-fault", cpu, [Run("umbra", [
             *model_arguments(cpu), "--umbra", UMBRA, "--guest", GUEST, "--cmdline", "test=triple", "--timeout", "60",
-            "--expect", "guest: triple fault follows", "--expect", "umbra: guest triple fault",
-            "--expect", "umbra: the machine is reset"])]),
+            "--expect", "guest: triple fault follows", "--expect", "umbra: guest triple fault", "--expect", r"umbra: exits \d+"])]),
     ]
 
 
@@ -181,7 +185,7 @@ def cpu_cases(cpu):
                 ("no-npt", "max,+svm,-npt", r"umbra: fatal: .*nested paging")]
     else:
         rows = [("no-vmx", "p4_prescott_celeron_336", r"umbra: fatal: this CPU offers neither VMX nor SVM"),
-                ("no-ept", "core2_penryn_t9600", r"umbra: fatal: .*EPT"),
+                ("no-ept", "core2_penryn_t9600", r"umbra: fatal: this CPU .*(EPT|VM-execution control)"),
                 ("no-unrestricted-guest", "corei5_lynnfield_750", r"umbra: fatal: .*unrestricted guest"),
                 ("no-long-mode", "p3_katmai", r"umbra: fatal: this CPU has no 64-bit mode")]
     return [sentence_run("refuse-" + name, cpu, sentence, ["--guest", GUEST, "--cmdline", "test=boot"], model)
