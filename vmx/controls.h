@@ -9,10 +9,11 @@
 
 #include "arch/types.h"
 
+/* In the order in which a CPU is judged: that it lacks EPT says more than what else it lacks. */
 enum control_word {
+    CONTROL_SECONDARY, /* secondary processor-based VM-execution controls */
     CONTROL_PIN,       /* pin-based VM-execution controls */
     CONTROL_PRIMARY,   /* primary processor-based VM-execution controls */
-    CONTROL_SECONDARY, /* secondary processor-based VM-execution controls */
     CONTROL_EXIT,      /* primary VM-exit controls */
     CONTROL_ENTRY,     /* VM-entry controls */
     CONTROL_WORDS,
