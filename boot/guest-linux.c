@@ -424,7 +424,7 @@ static void put_e820(const struct guest_plan *plan, const struct linux_layout *l
         return;
     u8 *payload =
         put_setup_data(params, layout->e820_data, SETUP_TYPE_E820_EXT, (u64)overflow * E820_ENTRY_BYTES);
-    for (unsigned i = 0; i < overflow; i++)
+    for (size_t i = 0; i < overflow; i++)
         put_e820_entry(payload + (size_t)i * E820_ENTRY_BYTES, &memory->range[count + i]);
 }
 

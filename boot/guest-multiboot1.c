@@ -158,13 +158,13 @@ static void write_info(struct writer *writer, const struct guest_plan *plan, u64
         patch_framebuffer(writer, framebuffer);
 }
 
-enum guest_status multiboot1_load(struct guest_plan *plan, u64 header, struct start_state *start)
+enum guest_status multiboot1_load(struct guest_plan *plan, u64 at, struct start_state *start)
 {
     static struct elf_image kernel;
     struct writer measure = {NULL, 0};
     u64 kernel_end = 0, info = 0;
 
-    enum guest_status status = parse_kernel(plan, plan_image(plan), header, &kernel);
+    enum guest_status status = parse_kernel(plan, plan_image(plan), at, &kernel);
     if (status == GUEST_OK)
         status = multiboot_place_kernel(plan, &kernel, &kernel_end);
     if (status == GUEST_OK)

@@ -73,9 +73,9 @@ void plan_execute(const struct guest_plan *plan);
 /* The guest image as the boot loader left it. */
 struct span plan_image(const struct guest_plan *plan);
 
-/* One per kind of guest. They return after plan_execute(), or refuse. */
+/* One per kind of guest; `at` is the offset of its header. They return after plan_execute(), or refuse. */
 enum guest_status linux_load(struct guest_plan *plan, struct start_state *start);
-enum guest_status multiboot1_load(struct guest_plan *plan, u64 header, struct start_state *start);
+enum guest_status multiboot1_load(struct guest_plan *plan, u64 at, struct start_state *start);
 enum guest_status multiboot2_load(struct guest_plan *plan, u64 at, struct start_state *start);
 
 /* Does the image have the setup header of a Linux kernel? */
