@@ -57,7 +57,7 @@ enum linear_status {
 struct linear_result {
     u8 vector;          /* EXC_GP, EXC_SS, EXC_PF, EXC_AC */
     u32 error_code;     /* 0 but for #PF */
-    u64 cr2;            /* #PF: the faulting linear address, LAM metadata included (SDM vol. 3A 4.7) */
+    u64 cr2;            /* #PF: the faulting linear address, after LAM: that is what was translated */
     struct fault fault; /* #PF and host faults: the walk's */
     u64 address;        /* LINEAR_NOT_MEMORY: guest-physical */
 };
@@ -70,7 +70,7 @@ struct linear_result {
  * Linear-address masking, SDM vol. 1 3.3.7 (vol. 3A 4.4): replaces the metadata bits of a data pointer by the
  * sign of the address they are ignored for. User pointers (bit 63 = 0): LAM_U57 ignores 62:57, else LAM_U48
  * 62:48. Supervisor pointers (bit 63 = 1) with LAM_SUP: 62:57 with 5-level paging, else 62:48. Bit 63 stays.
- * Not for fetches, nor outside 64-bit mode.
+ * Not for fetches, system accesses (GDT, IDT, TSS), nor outside 64-bit mode.
  */
 u64 linear_lam_mask(u64 address, u64 cr3, u64 cr4);
 
@@ -99,9 +99,9 @@ enum linear_status linear_write(const struct linear_context *context, const stru
                                 unsigned access, const void *src, struct linear_result *result);
 
 /*
- * Instruction bytes at a linear address of the current code (canonical, or cut to 32 bits), for decoding an
- * instruction that the CPU has just fetched itself: no permission is checked and no flag set. Returns how
- * many of `bytes` could be had: fewer, if a later page is not there; 0 if the first is not.
+ * Instruction bytes at a linear address, as a fetch at context->cpl, for decoding an instruction that the CPU
+ * has just fetched itself: no flag is set in any table. Returns how many of `bytes` could be had: fewer, if a
+ * later page cannot be fetched from or is not RAM of the guest; 0 if the first is not.
  */
 size_t linear_fetch(const struct linear_context *context, u64 linear, u8 *dst, size_t bytes);
 

@@ -131,7 +131,14 @@ u64 paging_reserved_bits(struct paging_role role, unsigned level, bool bit7);
  */
 u64 paging_ept_misconfigured(struct paging_role role, bool xu);
 
-/* The page's base address: bits of the leaf above its span, PSE-36 honoured. `level` is the leaf's. */
-u64 paging_page_address(enum paging_format_id format, u64 leaf, unsigned level);
+/* Base address of the page that a leaf of that level maps; PSE-36 honoured (SDM vol. 3A table 4-4). */
+static inline u64 paging_page_address(enum paging_format_id format, u64 leaf, unsigned level)
+{
+    u64 address = leaf & ENTRY_ADDRESS & ~(paging_level_span(format, level) - 1);
+
+    if (format == PAGING_32BIT && level == 2)
+        address |= (leaf & BITS(20, 13)) << (32 - 13);
+    return address;
+}
 
 #endif

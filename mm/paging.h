@@ -16,8 +16,9 @@ struct paging {
     u64 input_reserved; /* EPT and NPT: bits of the input address that no table translates; else 0 */
     u64 reserved[2][PAGING_LEVELS_MAX + 1]; /* [bit 7 of the entry][level]: paging_reserved_bits() */
     /*
-     * [level]: what an entry of that level, XORed with the bits wanted to be 1 (P or R, and A), must not have
-     * set if it is to refer to a lower table with nothing left to do: a superset of reserved[0][level].
+     * [level]: an entry of that level, XORed with what is ordinary (P or R is 1; at level 1 of EPT the memory
+     * type is write-back), that has none of these bits set needs no closer look: above level 1 it refers to a
+     * table, at level 1 it maps a page, and nothing reserved is set.
      */
     u64 not_plain[PAGING_LEVELS_MAX + 1];
     u64 misconfigured[2]; /* EPT, [bit 10 of the entry]: paging_ept_misconfigured() */
@@ -59,6 +60,9 @@ struct paging_memory {
     enum memory_status (*read)(const struct paging_memory *memory, gpa_t address, void *dst, size_t bytes);
     enum memory_status (*write)(const struct paging_memory *memory, gpa_t address, const void *src,
                                 size_t bytes);
+    /* Would write() of these bytes succeed? So that an operand in two pages is written whole or not at all.
+     */
+    bool (*writable)(const struct paging_memory *memory, gpa_t address, size_t bytes);
 };
 
 /* One entry (8 bytes, aligned), read exactly once. */
