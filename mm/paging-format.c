@@ -120,7 +120,7 @@ static u64 reserved_long_mode(struct paging_role role, unsigned level, bool bit7
         return reserved;
     if (is_large_page(role, level, bit7))
         return reserved | (level == 2 ? BITS(20, 13) : BITS(29, 13));
-    if (level >= 3 && role_has(role, ROLE_BIT8_RSVD))
+    if (level >= 4 && role_has(role, ROLE_BIT8_RSVD))
         reserved |= BIT(8);
     return bit7 ? reserved | ENTRY_PS : reserved;
 }

@@ -118,7 +118,7 @@ static inline u64 paging_present_bits(struct paging_role role)
  * - bit 7 where it cannot mean a page: level 4 and above, level 3 without 1-GByte pages;
  * - low address bits of a large page, except guest formats' bit 12 (PAT): 20:13, 29:13; EPT 20:12, 29:12;
  * - EPT: 6:3 of an entry that maps no page;
- * - AMD: bit 8 of an entry of level 3 and above that maps no page (4- and 5-level).
+ * - AMD: bit 8 of a PML4E or PML5E (a PDPE ignores it).
  */
 u64 paging_reserved_bits(struct paging_role role, unsigned level, bool bit7);
 

@@ -35,7 +35,7 @@ enum paging_format_id {
 #define ROLE_PSE     BIT(17) /* CR4.PSE; 32-bit format only, NPT too */
 #define ROLE_PAGE_1G BIT(18) /* 1-GByte pages exist; 4- and 5-level, EPT */
 #define ROLE_BIT8_RSVD                                                                                       \
-    BIT(19) /* AMD: bit 8 of a non-leaf entry of level 3 and above must be 0; 4-, 5-level */
+    BIT(19) /* AMD: bit 8 of a PML4E or PML5E must be 0; 4-, 5-level */
 /* Nested paging of AMD. */
 #define ROLE_NPT  BIT(20)
 #define ROLE_GMET BIT(21)
