@@ -25,17 +25,16 @@ enum paging_format_id {
 #define ROLE_MAXPHYADDR       BITS(9, 4) /* 32 to 52; 0 for PAGING_NONE */
 
 /* Guest formats; for NPT those of the host (L1) that the comment names. */
-#define ROLE_WP      BIT(10) /* CR0.WP; NPT: always set */
-#define ROLE_NXE     BIT(11) /* IA32_EFER.NXE; PAE and above, NPT too */
-#define ROLE_SMEP    BIT(12) /* CR4.SMEP; NPT: denies nothing, only lets EXITINFO1 report I/D */
-#define ROLE_SMAP    BIT(13) /* CR4.SMAP; never NPT */
-#define ROLE_PKU     BIT(14) /* CR4.PKE; 4- and 5-level only, never NPT */
-#define ROLE_PKS     BIT(15) /* CR4.PKS; as PKU */
-#define ROLE_CET     BIT(16) /* CR4.CET; never NPT. Without it every shadow-stack access faults */
-#define ROLE_PSE     BIT(17) /* CR4.PSE; 32-bit format only, NPT too */
-#define ROLE_PAGE_1G BIT(18) /* 1-GByte pages exist; 4- and 5-level, EPT */
-#define ROLE_BIT8_RSVD                                                                                       \
-    BIT(19) /* AMD: bit 8 of a PML4E or PML5E must be 0; 4-, 5-level */
+#define ROLE_WP        BIT(10) /* CR0.WP; NPT: always set */
+#define ROLE_NXE       BIT(11) /* IA32_EFER.NXE; PAE and above, NPT too */
+#define ROLE_SMEP      BIT(12) /* CR4.SMEP; NPT: denies nothing, only lets EXITINFO1 report I/D */
+#define ROLE_SMAP      BIT(13) /* CR4.SMAP; never NPT */
+#define ROLE_PKU       BIT(14) /* CR4.PKE; 4- and 5-level only, never NPT */
+#define ROLE_PKS       BIT(15) /* CR4.PKS; as PKU */
+#define ROLE_CET       BIT(16) /* CR4.CET; never NPT. Without it every shadow-stack access faults */
+#define ROLE_PSE       BIT(17) /* CR4.PSE; 32-bit format only, NPT too */
+#define ROLE_PAGE_1G   BIT(18) /* 1-GByte pages exist; 4- and 5-level, EPT */
+#define ROLE_BIT8_RSVD BIT(19) /* AMD: bit 8 of a PML4E or PML5E must be 0; 4-, 5-level */
 /* Nested paging of AMD. */
 #define ROLE_NPT  BIT(20)
 #define ROLE_GMET BIT(21)
