@@ -56,7 +56,7 @@ static inline enum paging_format_id role_format(struct paging_role role)
 
 static inline unsigned role_maxphyaddr(struct paging_role role)
 {
-    return (role.bits & ROLE_MAXPHYADDR) >> ROLE_MAXPHYADDR_SHIFT;
+    return (unsigned)((role.bits & ROLE_MAXPHYADDR) >> ROLE_MAXPHYADDR_SHIFT);
 }
 
 static inline bool role_has(struct paging_role role, u64 bit)
