@@ -168,7 +168,10 @@ u64 spec_npf_exitinfo1(const struct spec_paging *npt, const struct spec_second_a
  * --------------------------------------------------------------------------------------------------------------
  */
 
-/* Reads through the flags that this walk itself has set. */
+/*
+ * `flags`, here and below, collects what is set; NULL: nothing is to be set, as by an access that only asks.
+ * Reads see the flags that were set before.
+ */
 bool spec_read(const struct spec_memory *memory, const struct spec_flag_sets *flags, u64 address,
                unsigned bytes, u64 *value);
 /* Notes the flags `bits` (of the low 32 bits of an entry) unless they are set already. */

@@ -72,6 +72,8 @@ static bool set_guest_flags(const struct spec_path *path, bool write, struct gue
 {
     unsigned reads = 0;
 
+    if (guest->flags == NULL)
+        return true;
     for (unsigned i = 0; i < path->count; i++) {
         bool leaf = i + 1 == path->count;
         bool pae_pdpte = guest->format == SPEC_PAE && path->step[i].level == 3;
@@ -113,12 +115,10 @@ struct spec_translation_2d spec_walk_2d(const struct spec_paging *guest, const s
     struct guest_memory through = {
         .second = second, .memory = memory, .flags = flags, .access = access, .format = guest->format};
     struct spec_memory guest_memory = {.context = &through, .read = read_guest_entry};
-    /* read_guest_entry() sees the flags that were set already; spec_walk_entries() needs to know of none. */
-    struct spec_flag_sets none = {.count = 0};
     struct spec_translation_2d out = {.gpa = 0};
     struct spec_second_access final;
 
-    out.fault_or_final = spec_walk_entries(guest, &guest_memory, linear, access, &none);
+    out.fault_or_final = spec_walk_entries(guest, &guest_memory, linear, access, NULL);
     if (out.fault_or_final.result == SPEC_NO_MEMORY) {
         out.fault_or_final = through.nested;
         return out;

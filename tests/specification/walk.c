@@ -14,7 +14,7 @@ bool spec_read(const struct spec_memory *memory, const struct spec_flag_sets *fl
 {
     if (!memory->read(memory->context, address, bytes, value))
         return false;
-    for (unsigned i = 0; i < flags->count; i++) {
+    for (unsigned i = 0; flags != NULL && i < flags->count; i++) {
         if (flags->set[i].address == address)
             *value |= flags->set[i].bits;
         if (bytes == 8 && flags->set[i].address == address + 4)
@@ -27,6 +27,8 @@ void spec_set_flags(const struct spec_memory *memory, struct spec_flag_sets *fla
 {
     u64 now = 0;
 
+    if (flags == NULL)
+        return;
     if (!spec_read(memory, flags, address, 4, &now) || (now & bits) == bits)
         return;
     if (flags->count < SPEC_FLAG_SETS_MAX)
