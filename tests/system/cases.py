@@ -6,7 +6,7 @@ output where one is named. Nothing is found by itself: a case that is not in thi
 """
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import compare_facts
 import compare_linux
@@ -44,9 +44,8 @@ class Case:
     runs: list
     # Called with the runs' serial output, in order; returns sentences that say what is wrong.
     compare: object = None
-    # Longest first: two run at a time.
+    # About how long: the longest are started first, so that none of them is left alone at the end.
     seconds: int = 3
-    files: list = field(default_factory=list)
 
 
 def linux_kernel():
