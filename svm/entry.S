@@ -9,7 +9,7 @@
  * VMRUN sets it, VMEXIT clears it; so interrupts, NMI, SMI and INIT wait for the guest, and no handler of Umbra's
  * runs on half-switched state.
  */
-#include "asm-offsets.h"
+#include "vcpu/stub-registers.h"
 
         .text
 
@@ -29,38 +29,14 @@ svm_run_loop:
 1:      mov     FRAME_VMCB(%rsp), %rax
         /* From VMLOAD on FS, GS, TR, LDTR are the guest's: no per-CPU data, no exception until the other VMLOAD. */
         vmload  %rax
-        mov     VCPU_GPR_RCX(%rdi), %rcx
-        mov     VCPU_GPR_RDX(%rdi), %rdx
-        mov     VCPU_GPR_RBX(%rdi), %rbx
-        mov     VCPU_GPR_RBP(%rdi), %rbp
-        mov     VCPU_GPR_RSI(%rdi), %rsi
-        mov     VCPU_GPR_R8(%rdi), %r8
-        mov     VCPU_GPR_R9(%rdi), %r9
-        mov     VCPU_GPR_R10(%rdi), %r10
-        mov     VCPU_GPR_R11(%rdi), %r11
-        mov     VCPU_GPR_R12(%rdi), %r12
-        mov     VCPU_GPR_R13(%rdi), %r13
-        mov     VCPU_GPR_R14(%rdi), %r14
-        mov     VCPU_GPR_R15(%rdi), %r15
+        LOAD_GUEST_REGISTERS %rdi
         mov     VCPU_GPR_RDI(%rdi), %rdi /* last: it was the pointer */
         vmrun   %rax
         /* RAX is the VMCB's address again, as at VMRUN. Before anything loads FS, GS, TR or LDTR. */
         vmsave  %rax
         mov     FRAME_VCPU(%rsp), %rax  /* the one free register, since RAX is saved already */
-        mov     %rcx, VCPU_GPR_RCX(%rax)
-        mov     %rdx, VCPU_GPR_RDX(%rax)
-        mov     %rbx, VCPU_GPR_RBX(%rax)
-        mov     %rbp, VCPU_GPR_RBP(%rax)
-        mov     %rsi, VCPU_GPR_RSI(%rax)
+        SAVE_GUEST_REGISTERS %rax
         mov     %rdi, VCPU_GPR_RDI(%rax)
-        mov     %r8, VCPU_GPR_R8(%rax)
-        mov     %r9, VCPU_GPR_R9(%rax)
-        mov     %r10, VCPU_GPR_R10(%rax)
-        mov     %r11, VCPU_GPR_R11(%rax)
-        mov     %r12, VCPU_GPR_R12(%rax)
-        mov     %r13, VCPU_GPR_R13(%rax)
-        mov     %r14, VCPU_GPR_R14(%rax)
-        mov     %r15, VCPU_GPR_R15(%rax)
         mov     %rax, %rdi
         mov     FRAME_HOST_VMCB(%rsp), %rax
         /* Umbra's GS base and TR are back: C may run. */

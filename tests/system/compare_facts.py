@@ -9,6 +9,8 @@ compare_facts.py intel|amd BARE-LOG UMBRA-LOG
 import re
 import sys
 
+import comparison
+
 FACT = re.compile(r"guest: fact (\S+) (.*?)\r*$", re.MULTILINE)
 
 # CPUID bits that Umbra clears: fact, register, bit, and what it is.
@@ -95,18 +97,5 @@ def compare(bare_text, umbra_text, cpu):
     return problems
 
 
-def main(arguments):
-    if len(arguments) != 3 or arguments[0] not in HIDDEN_BITS:
-        print(__doc__, file=sys.stderr)
-        return 2
-    texts = []
-    for path in arguments[1:]:
-        with open(path, encoding="utf-8", errors="replace", newline="") as file:
-            texts.append(file.read())
-    problems = compare(*texts, arguments[0])
-    print("\n".join(problems) or "no difference but the listed ones")
-    return 1 if problems else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(comparison.main(sys.argv[1:], __doc__, compare, HIDDEN_BITS))

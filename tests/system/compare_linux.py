@@ -9,6 +9,8 @@ compare_linux.py intel|amd BARE-LOG UMBRA-LOG
 import re
 import sys
 
+import comparison
+
 # /proc/cpuinfo: flags that go because Umbra keeps that hardware to itself.
 HIDDEN_FLAGS = {
     "intel": {"vmx", "smx", "ept", "ept_ad", "ept_violation_ve", "ept_mode_based_exec", "vnmi", "vpid", "tpr_shadow",
@@ -154,18 +156,5 @@ def compare(bare_text, umbra_text, cpu):
     return problems
 
 
-def main(arguments):
-    if len(arguments) != 3 or arguments[0] not in HIDDEN_FLAGS:
-        print(__doc__, file=sys.stderr)
-        return 2
-    texts = []
-    for path in arguments[1:]:
-        with open(path, encoding="utf-8", errors="replace", newline="") as file:
-            texts.append(file.read())
-    problems = compare(*texts, arguments[0])
-    print("\n".join(problems) or "no difference but the listed ones")
-    return 1 if problems else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(comparison.main(sys.argv[1:], __doc__, compare, HIDDEN_FLAGS))
