@@ -116,10 +116,22 @@ unit-guest-multiboot := tests/unit/multiboot-guest.c $(guest-loaders)
 UNIT_TESTS += guest-multiboot-damage
 unit-guest-multiboot-damage := tests/unit/multiboot-guest.c $(guest-loaders)
 
+# The paging core against its specification: millions of cases, so built fast, with only the undefined-behaviour
+# sanitizer; NAME-asan is the same test with all of them and fewer cases.
+paging-core := mm/paging.c mm/paging-format.c mm/permission.c mm/walk.c mm/fault.c mm/linear.c
+paging-twin := tests/unit/paging-case.c tests/unit/paging-compare.c $(wildcard tests/specification/*.c)
+fast-flags := -O2 -fno-sanitize=all -fsanitize=undefined -fno-sanitize-recover=all
+UNIT_TESTS += permission
+unit-permission := $(paging-core) $(paging-twin)
+unit-flags-permission := $(fast-flags)
+UNIT_TESTS += walk
+unit-walk := $(paging-core) $(paging-twin)
+unit-flags-walk := $(fast-flags)
+
 UNIT_BINARIES := $(UNIT_TESTS:%=$(BUILD)/unit/test-%)
 
 # Every header, for every test: seconds to rebuild, and none is forgotten.
-UNIT_HEADERS := $(wildcard $(ROOMS:%=%/*.h) tests/unit/*.h)
+UNIT_HEADERS := $(wildcard $(ROOMS:%=%/*.h) tests/unit/*.h tests/specification/*.h)
 
 define unit_rule
 $(BUILD)/unit/test-$(1): tests/unit/test-$(1).c $(unit-$(1)) $(UNIT_HEADERS)
