@@ -127,6 +127,9 @@ unit-flags-permission := $(fast-flags)
 UNIT_TESTS += walk
 unit-walk := $(paging-core) $(paging-twin)
 unit-flags-walk := $(fast-flags)
+UNIT_TESTS += walk-2d
+unit-walk-2d := $(paging-core) $(paging-twin)
+unit-flags-walk-2d := $(fast-flags)
 
 UNIT_BINARIES := $(UNIT_TESTS:%=$(BUILD)/unit/test-%)
 

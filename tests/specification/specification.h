@@ -193,9 +193,10 @@ struct spec_translation spec_walk_second(const struct spec_second *second, const
  */
 
 struct spec_translation_2d {
-    struct spec_translation fault_or_final; /* its result is that of the whole; address is host-physical */
-    u64 gpa;                                /* that the linear address translates to, if it does */
-    u64 guest_page_size;
+    struct spec_translation whole;   /* the result of it all; address is host-physical */
+    struct spec_translation guest;   /* the guest's own tables; result and path as far as they were walked */
+    u64 entry_host[SPEC_LEVELS_MAX]; /* where the second level found each entry of guest.path that was read */
+    bool final;                      /* the guest walk was done: `whole` is of its guest-physical address */
 };
 
 struct spec_translation_2d spec_walk_2d(const struct spec_paging *guest, const struct spec_second *second,

@@ -115,23 +115,21 @@ struct spec_translation_2d spec_walk_2d(const struct spec_paging *guest, const s
     struct guest_memory through = {
         .second = second, .memory = memory, .flags = flags, .access = access, .format = guest->format};
     struct spec_memory guest_memory = {.context = &through, .read = read_guest_entry};
-    struct spec_translation_2d out = {.gpa = 0};
+    struct spec_translation_2d out = {.final = false};
     struct spec_second_access final;
 
-    out.fault_or_final = spec_walk_entries(guest, &guest_memory, linear, access, NULL);
-    if (out.fault_or_final.result == SPEC_NO_MEMORY) {
-        out.fault_or_final = through.nested;
+    out.guest = spec_walk_entries(guest, &guest_memory, linear, access, NULL);
+    for (unsigned i = 0; i < through.reads; i++)
+        out.entry_host[i] = through.host[i];
+    out.whole = out.guest.result == SPEC_NO_MEMORY ? through.nested : out.guest;
+    if (out.guest.result != SPEC_TRANSLATED)
+        return out;
+    if (!set_guest_flags(&out.guest.path, access->kind == SPEC_WRITE, &through)) {
+        out.whole = through.nested;
         return out;
     }
-    if (out.fault_or_final.result != SPEC_TRANSLATED)
-        return out;
-    if (!set_guest_flags(&out.fault_or_final.path, access->kind == SPEC_WRITE, &through)) {
-        out.fault_or_final = through.nested;
-        return out;
-    }
-    out.gpa = out.fault_or_final.address;
-    out.guest_page_size = out.fault_or_final.page_size;
-    final = final_access(access, &out.fault_or_final);
-    out.fault_or_final = spec_walk_second(second, memory, out.gpa, &final, flags);
+    final = final_access(access, &out.guest);
+    out.final = true;
+    out.whole = spec_walk_second(second, memory, out.guest.address, &final, flags);
     return out;
 }

@@ -361,6 +361,15 @@ u64 case_ordinary_entry(const struct spec_paging *spec, unsigned level, bool lea
     return entry;
 }
 
+static u64 all_rights(const struct spec_paging *spec, unsigned level, u64 entry)
+{
+    if (spec_is_ept(spec->format))
+        return entry | 0x407;
+    if (spec->format == SPEC_PAE && level == 3)
+        return entry;
+    return (entry | 0x6) & ~(spec->format == SPEC_32BIT ? 0 : BIT(63));
+}
+
 u64 case_spoil_entry(const struct spec_paging *spec, unsigned level, u64 entry)
 {
     switch (random_below(8)) {
@@ -394,6 +403,8 @@ void case_build_chain(struct case_memory *memory, const struct case_chain *chain
             case_ordinary_entry(spec, level, leaf, leaf ? chain->target : chain->table_address[level - 1]);
         u64 where = chain->table_host[level] + spec_index(spec->format, level, chain->address) * bytes;
 
+        if (random_chance(chain->plain_percent))
+            entry = all_rights(spec, level, entry);
         if (random_chance(chain->odd_percent))
             entry = case_spoil_entry(spec, level, entry);
         if (in_memory(memory, where, bytes))

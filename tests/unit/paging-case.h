@@ -91,6 +91,7 @@ struct case_chain {
     u64 table_address[SPEC_LEVELS_MAX + 1]; /* [level]: as entries point to it */
     u64 table_host[SPEC_LEVELS_MAX + 1];    /* [level]: where it lies in memory */
     unsigned odd_percent;                   /* chance that an entry is not an ordinary one */
+    unsigned plain_percent;                 /* chance that an ordinary entry allows everything */
 };
 
 /* A level that may map pages, mostly the lowest. */
@@ -103,8 +104,12 @@ u64 case_spoil_entry(const struct spec_paging *spec, unsigned level, u64 entry);
 /* --- comparison
  * -------------------------------------------------------------------------------------------------- */
 
-/* Did the code set exactly the specification's flags since case_memory_place()? NULL, or what is wrong. */
-const char *case_compare_flags(const struct case_memory *memory, const struct spec_flag_sets *flags);
+/*
+ * Did the code set the specification's flags since case_memory_place(), all of them or (`some`) only some,
+ * and nothing else? NULL, or what is wrong.
+ */
+const char *case_compare_flags(const struct case_memory *memory, const struct spec_flag_sets *flags,
+                               bool some);
 
 /* One walk of one hierarchy, entries, rights and fault included. NULL, or what is wrong. */
 const char *case_compare_walk(const struct case_tables *tables, const struct spec_translation *spec,

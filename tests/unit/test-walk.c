@@ -121,7 +121,7 @@ static void compare_case(const struct input *in, struct spec_flag_sets *flags)
     status = walk_and_mark(paging, &memory.code, in->tables.spec.root, in->address, access, &code);
     wrong = compare(in, &spec, status, &code);
     if (wrong == NULL)
-        wrong = case_compare_flags(&memory, flags);
+        wrong = case_compare_flags(&memory, flags, false);
     if (wrong == NULL && status == WALK_OK && !settled(in, access, &code))
         wrong = "walk_unchanged";
     if (wrong != NULL)

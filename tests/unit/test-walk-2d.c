@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Random differential test of two-dimensional walks: guest tables of every format reached through EPT or NPT
+ * of every format, against the specification. The guest's tables lie where the second level maps them; some
+ * entries of either are spoiled, and some tables lie in frames that hold a table of the other stage.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "tests/unit/paging-case.h"
+#include "tests/unit/random.h"
+
+/* Smaller where the test is built slow, with all sanitizers. */
+#ifndef WALK_2D_CASES
+#define WALK_2D_CASES 300000u
+#endif
+#define CASES_PER_MACHINE 16u
+
+enum {
+    SECOND_FRAMES = 6
+}; /* the first frames hold tables of the second level, the others those of the guest */
+
+static struct case_memory memory;
+static struct spec_access accesses[CASE_ACCESSES_MAX];
+static unsigned access_count;
+static u64 compared;
+static u64 outcomes[SPEC_NO_MEMORY + 1];
+
+static int set_up(void **state)
+{
+    (void)state;
+    case_memory_init(&memory);
+    access_count = case_accesses(accesses);
+    return 0;
+}
+
+struct input {
+    struct case_tables guest, host;
+    struct spec_second second;
+    struct spec_access access;
+    u64 linear;
+};
+
+static void fail_case(const struct input *in, const char *what, const char *function,
+                      const struct spec_translation_2d *spec, enum walk_status status,
+                      const struct walk_2d *code, const struct spec_flag_sets *flags)
+{
+    printf("%s: %s differs in case %llu, linear address %#llx\n", function, what,
+           (unsigned long long)compared, (unsigned long long)in->linear);
+    case_print_tables("guest", &in->guest.spec);
+    case_print_tables("second level", &in->second.tables);
+    case_print_access(&in->access);
+    case_print_translation("specification, guest's tables,", &spec->guest);
+    case_print_translation("specification", &spec->whole);
+    printf("  code: stage %s, address %#llx, guest address %#llx\n",
+           code->stage == WALK_STAGE_GUEST ? "guest" : "host", (unsigned long long)code->address,
+           (unsigned long long)code->guest_address);
+    case_print_walk("walk_2d, guest's tables,", status, &code->guest);
+    case_print_walk("walk_2d, second level,", status, &code->host);
+    case_print_flags(&memory, flags);
+    fail();
+}
+
+/* The guest's entries, where the second level found them. */
+static const char *compare_guest_entries(const struct spec_translation_2d *spec, const struct walk_2d *code)
+{
+    unsigned reads = 0;
+
+    for (unsigned i = 0; i < spec->guest.path.count; i++) {
+        bool loaded = spec->guest.path.step[i].loaded;
+        unsigned level = spec->guest.path.step[i].level;
+
+        if (code->guest.entry[level].address != (loaded ? ~0ull : spec->entry_host[reads]))
+            return "address of a guest entry";
+        if (((code->guest.entry[level].value ^ spec->guest.path.step[i].entry) & ~0x360ull) != 0)
+            return "value of a guest entry";
+        reads += loaded ? 0 : 1;
+    }
+    return NULL;
+}
+
+static const char *compare_guest_result(const struct input *in, const struct spec_translation_2d *spec,
+                                        const struct walk_2d *code)
+{
+    if (code->guest_address != spec->guest.address)
+        return "guest-physical address";
+    if (in->guest.spec.format == SPEC_NO_PAGING)
+        return NULL;
+    if (paging_level_span(role_format(in->guest.code.role), code->guest.level) != spec->guest.page_size)
+        return "guest page size";
+    if (((code->guest.rights & RIGHT_U) != 0) != spec->guest.user_address ||
+        ((code->guest.rights & RIGHT_W) != 0) != spec->guest.writable ||
+        ((code->guest.rights & RIGHT_X) != 0) == spec->guest.execute_disabled)
+        return "guest rights";
+    return compare_guest_entries(spec, code);
+}
+
+static const char *compare(const struct input *in, const struct spec_translation_2d *spec,
+                           enum walk_status status, const struct walk_2d *code)
+{
+    const char *wrong = NULL;
+
+    if (spec->whole.result == SPEC_NO_MEMORY || status == WALK_NOT_MEMORY)
+        return spec->whole.result == SPEC_NO_MEMORY && status == WALK_NOT_MEMORY ? NULL : "memory";
+    if (spec->whole.result == SPEC_TRANSLATED) {
+        if (status != WALK_OK || code->address != spec->whole.address)
+            return "translation";
+        wrong = case_compare_second(&in->second, &in->host, &spec->whole, status, &code->host);
+        return wrong != NULL ? wrong : compare_guest_result(in, spec, code);
+    }
+    if (status != WALK_FAULT)
+        return "fault or not";
+    if (spec->whole.result == SPEC_PAGE_FAULT) {
+        if (code->stage != WALK_STAGE_GUEST)
+            return "stage";
+        if (fault_pf_error_code(in->guest.code.role, &code->guest.fault) != spec->whole.code)
+            return "#PF error code";
+        if (code->guest.fault.address != in->linear)
+            return "faulting linear address";
+        return compare_guest_entries(spec, code);
+    }
+    if (code->stage != WALK_STAGE_HOST)
+        return "stage";
+    if (spec->final)
+        wrong = compare_guest_result(in, spec, code);
+    return wrong != NULL ? wrong
+                         : case_compare_second(&in->second, &in->host, &spec->whole, status, &code->host);
+}
+
+static void compare_case(struct input *in)
+{
+    const struct walk_2d_tables tables = {.guest = &in->guest.code,
+                                          .guest_root = in->guest.spec.root,
+                                          .host = &in->host.code,
+                                          .host_root = in->host.spec.root};
+    struct spec_flag_sets flags = {.count = 0};
+    unsigned access = case_guest_access(&in->access);
+    struct spec_translation_2d spec;
+    enum walk_status status;
+    const char *wrong;
+    struct walk_2d code;
+
+    spec = spec_walk_2d(&in->guest.spec, &in->second, &memory.spec, in->linear, &in->access, NULL);
+    status = walk_2d(&tables, &memory.code, in->linear, access, &code);
+    wrong = compare(in, &spec, status, &code);
+    if (wrong != NULL || memory.writes != 0)
+        fail_case(in, wrong != NULL ? wrong : "memory", "walk_2d", &spec, status, &code, &flags);
+    spec = spec_walk_2d(&in->guest.spec, &in->second, &memory.spec, in->linear, &in->access, &flags);
+    status = walk_2d_and_mark(&tables, &memory.code, in->linear, access, &code);
+    wrong = compare(in, &spec, status, &code);
+    if (wrong == NULL)
+        wrong = case_compare_flags(&memory, &flags, status != WALK_OK);
+    if (wrong != NULL)
+        fail_case(in, wrong, "walk_2d_and_mark", &spec, status, &code, &flags);
+    outcomes[spec.whole.result]++;
+    compared++;
+}
+
+/* 1-GByte aligned, below what either stage can use. */
+static u64 random_region(unsigned bits)
+{
+    return GIB(1) * random_below(1ull << (bits - 30));
+}
+
+static u64 frame_for(bool second)
+{
+    if (random_chance(1))
+        return random_below(CASE_FRAMES); /* perhaps a table of the other stage */
+    return second ? random_below(SECOND_FRAMES) : SECOND_FRAMES + random_below(CASE_FRAMES - SECOND_FRAMES);
+}
+
+/* Where the tables of the second level lie, and a leaf size; the address and target come later. */
+static void plan_second(struct input *in, struct case_chain *chain)
+{
+    const struct spec_paging *spec = &in->second.tables;
+
+    *chain = (struct case_chain){
+        .spec = spec, .odd_percent = random_chance(50) ? 2 : 0, .plain_percent = random_chance(80) ? 99 : 50};
+    chain->leaf_level = case_random_leaf_level(spec);
+    for (unsigned level = 1; level <= spec_levels(spec->format); level++) {
+        /* Neighbouring levels have different frames, or no translation would end where it should. */
+        do
+            chain->table_host[level] = memory.base + frame_for(true) * PAGE_SIZE;
+        while (level > 1 && chain->table_host[level] == chain->table_host[level - 1]);
+        chain->table_address[level] = chain->table_host[level];
+    }
+}
+
+/* Maps the page of `gpa`, which is in the guest's region, to the same place in memory; others anywhere. */
+static void map_second(struct case_chain *chain, u64 gpa, u64 region)
+{
+    bool inside = gpa - region < GIB(1);
+
+    chain->address = gpa;
+    chain->target = inside ? memory.base + (gpa - region) : random_u64() & (BIT(chain->spec->maxphyaddr) - 1);
+    case_build_chain(&memory, chain);
+}
+
+static u64 random_linear(const struct spec_paging *spec)
+{
+    unsigned bits = spec_address_bits(spec->format);
+    u64 address = random_u64() & (BIT(bits > 57 || bits == 0 ? 40 : bits) - 1);
+
+    if (bits > 32 && (address >> (bits - 1)) != 0)
+        address |= ~(BIT(bits) - 1);
+    return address;
+}
+
+static u64 random_final(u64 region, unsigned bits)
+{
+    if (random_chance(70))
+        return region + random_below(CASE_BYTES);
+    return random_u64() & (BIT(bits) - 1);
+}
+
+static void plan_guest(struct input *in, struct case_chain *chain, u64 region, unsigned bits)
+{
+    const struct spec_paging *spec = &in->guest.spec;
+
+    *chain = (struct case_chain){.spec = spec,
+                                 .address = in->linear,
+                                 .odd_percent = random_chance(40) ? 3 : 0,
+                                 .plain_percent = random_chance(80) ? 90 : 0};
+    chain->leaf_level = case_random_leaf_level(spec);
+    chain->target = random_final(region, bits);
+    for (unsigned level = 1; level <= spec_levels(spec->format); level++) {
+        u64 frame = frame_for(false);
+
+        chain->table_address[level] = region + frame * PAGE_SIZE;
+        chain->table_host[level] = memory.base + frame * PAGE_SIZE;
+    }
+    if (spec->format == SPEC_PAE) {
+        u64 line = random_below(128) * 32;
+
+        chain->table_address[3] += line;
+        chain->table_host[3] += line;
+    }
+}
+
+/* Guest tables, then for each table and for the final page a way through the second level. */
+static void build(struct input *in)
+{
+    struct spec_paging *guest = &in->guest.spec;
+    bool low = guest->format == SPEC_32BIT || guest->format == SPEC_PAE ||
+               in->second.tables.format == SPEC_32BIT || in->second.tables.format == SPEC_PAE;
+    unsigned bits = low ? 32 : guest->maxphyaddr < 47 ? guest->maxphyaddr : 47;
+    bool low_host = in->second.tables.format == SPEC_32BIT || in->second.tables.format == SPEC_PAE;
+    struct case_chain guest_chain, second_chain;
+    unsigned levels = spec_levels(guest->format);
+    u64 region = random_region(bits), size, final;
+
+    case_memory_place(&memory, random_chance(50) ? 0 : random_region(low_host ? 32 : 35));
+    if (in->second.tables.maxphyaddr < 36)
+        case_memory_place(&memory, 0);
+    plan_second(in, &second_chain);
+    plan_guest(in, &guest_chain, region, bits);
+    guest->root = levels == 0 ? 0 : guest_chain.table_address[levels];
+    in->second.tables.root = second_chain.table_host[spec_levels(in->second.tables.format)];
+    in->host.spec.root = in->second.tables.root;
+    if (levels == 0) {
+        final = in->linear = random_final(region, bits);
+    } else {
+        case_build_chain(&memory, &guest_chain);
+        size = spec_entry_page_size(guest->format, guest_chain.leaf_level);
+        final = (guest_chain.target - guest_chain.target % size) + in->linear % size;
+    }
+    for (unsigned i = 0; guest->pdpte_loaded && i < 4; i++)
+        guest->pdpte[i] = guest_chain.table_address[2] | 1;
+    map_second(&second_chain, final, region);
+    for (unsigned level = levels; level >= 1; level--)
+        map_second(&second_chain, guest_chain.table_address[level], region);
+}
+
+static void random_case(struct input *in)
+{
+    in->access = accesses[random_below(access_count)];
+    /* Under GMET EXITINFO1 tells the CPL, which enum access does not name where it is not the access's mode.
+     */
+    if (in->second.kind == SPEC_SECOND_NPT && in->host.spec.gmet && (in->access.implicit || in->access.wruss))
+        in->access.cpl = spec_user_mode_access(&in->access) ? 3 : 0;
+    in->linear = random_linear(&in->guest.spec);
+    build(in);
+    compare_case(in);
+}
+
+static void random_second(struct input *in, enum spec_second_kind kind)
+{
+    static const enum spec_format npt_formats[] = {SPEC_LONG4, SPEC_LONG4, SPEC_LONG5, SPEC_PAE, SPEC_32BIT};
+
+    in->second.kind = kind;
+    if (kind == SPEC_SECOND_EPT) {
+        struct case_ept ept = case_random_ept(random_chance(70) ? SPEC_EPT4 : SPEC_EPT5);
+
+        in->second.advanced = ept.advanced;
+        case_ept(&in->host, &ept);
+    } else {
+        struct case_machine host = case_random_machine(npt_formats[random_below(ARRAY_SIZE(npt_formats))]);
+
+        host.cpu.amd = true;
+        host.pdpte_loaded = false;
+        case_npt(&in->host, &host, random_chance(50));
+    }
+    in->second.tables = in->host.spec;
+}
+
+static void two_stages(enum spec_second_kind kind, const char *name)
+{
+    static const enum spec_format formats[] = {SPEC_NO_PAGING, SPEC_32BIT, SPEC_PAE, SPEC_LONG4, SPEC_LONG5};
+    static struct input in;
+    u64 before = compared;
+
+    memset(outcomes, 0, sizeof(outcomes));
+    for (unsigned f = 0; f < ARRAY_SIZE(formats); f++) {
+        for (u64 n = 0; n < (f == 0 ? WALK_2D_CASES / 10 : WALK_2D_CASES); n++) {
+            if (n % CASES_PER_MACHINE == 0) {
+                struct case_machine machine = case_random_machine(formats[f]);
+
+                machine.cpu.amd = kind == SPEC_SECOND_NPT;
+                machine.pdpte_loaded = machine.pdpte_loaded && kind == SPEC_SECOND_EPT;
+                case_guest(&in.guest, &machine);
+                random_second(&in, kind);
+            }
+            random_case(&in);
+        }
+    }
+    printf("  %s: %llu walks compared: %llu translated, %llu #PF, %llu violations, %llu misconfigurations, "
+           "%llu #NPF, "
+           "%llu without memory\n",
+           name, (unsigned long long)(compared - before), (unsigned long long)outcomes[SPEC_TRANSLATED],
+           (unsigned long long)outcomes[SPEC_PAGE_FAULT], (unsigned long long)outcomes[SPEC_EPT_VIOLATION],
+           (unsigned long long)outcomes[SPEC_EPT_MISCONFIGURATION], (unsigned long long)outcomes[SPEC_NPF],
+           (unsigned long long)outcomes[SPEC_NO_MEMORY]);
+    assert_true(outcomes[SPEC_TRANSLATED] > (compared - before) / 20);
+    assert_true(outcomes[SPEC_PAGE_FAULT] > (compared - before) / 20);
+}
+
+static void through_ept(void **state)
+{
+    (void)state;
+    two_stages(SPEC_SECOND_EPT, "EPT");
+}
+
+static void through_npt(void **state)
+{
+    (void)state;
+    two_stages(SPEC_SECOND_NPT, "NPT");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(through_ept),
+        cmocka_unit_test(through_npt),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}
