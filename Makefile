@@ -19,7 +19,7 @@ LDFLAGS  := -nostdlib -static -no-pie -Wl,-z,max-page-size=4096 -Wl,-z,noexecsta
 
 # --- the hypervisor -------------------------------------------------------------------------------------------------------
 
-ROOMS    := arch drivers mm vcpu vmx svm boot
+ROOMS    := arch drivers mm vcpu vmx svm nested boot
 SOURCES  := $(sort $(wildcard $(ROOMS:%=%/*.c) $(ROOMS:%=%/*.S)))
 # The two variants differ in one object: the hypercalls that only tests may have.
 VARIANTS := vcpu/hypercall-none.c vcpu/hypercall-test.c

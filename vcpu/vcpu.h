@@ -62,7 +62,9 @@ struct vcpu {
      */
     u64 gpr[GPR_COUNT];
     void *vendor; /* struct vmx_vcpu or struct svm_vcpu */
+    void *nested; /* struct nested_vmx or struct nested_svm; NULL unless machine.nested */
     unsigned index;
+    bool l2_running;  /* the next entry is to the guest's guest; false unless machine.nested */
     bool nmi_pending; /* an NMI came while Umbra ran; set by the NMI handler, injected by the vendor */
     struct accounting accounting;
     /* Pages of Umbra's region that are lent as a page of ones during EXIT_STEP. */

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of nested VMX know of each other: the VMX operation of L1 on one vcpu, and the cut between
+ * the instructions (vmx-instructions.c, vmx-check.c: what may fail before anything changes) and the
+ * transitions (vmx-entry.c and following: vmcs02, the switch to L2, and all exits from it).
+ */
+#ifndef UMBRA_NESTED_VMX_NESTED_H
+#define UMBRA_NESTED_VMX_NESTED_H
+
+#include "mm/paging.h"
+#include "nested/vmcs12.h"
+#include "vcpu/nested.h"
+#include "vcpu/vcpu.h"
+
+/* The current-VMCS pointer and the VMCS link pointer while there is none (SDM vol. 3C 25.1). */
+#define NO_VMCS (~0ull)
+
+struct vmcs02_state; /* the transitions' own: the cache of vmcs02s and what L2 runs on */
+
+/*
+ * L1's VMX operation. In one frame of its own, allocated at boot. Only its CPU uses it. Not to be confused:
+ * "current" is L1's word, the current VMCS of the hardware is vmcs01 or a vmcs02.
+ */
+struct nested_vmx {
+    /*
+     * The current vmcs12, valid only if current != NO_VMCS: the authoritative copy; what is in L1's memory
+     * meanwhile is stale and never read. It was checked for nothing but its revision: each field may have any
+     * value that fits its width. Written back by VMCLEAR, by VMPTRLD of another region and by VMXOFF.
+     * The transitions change guest state, read-only data, launch_state and the valid bit of
+     * entry_interruption in it, and nothing else.
+     */
+    struct vmcs12 vmcs12;
+    u64 current; /* guest-physical address of the current VMCS's region in L1's memory, or NO_VMCS */
+
+    bool vmx_operation; /* between VMXON and VMXOFF */
+    u64 vmxon_pointer;  /* guest-physical, valid with vmx_operation */
+    bool init_pending;  /* an INIT that VMX root operation blocks (SDM vol. 3C 24.8) */
+
+    /*
+     * Which groups (enum vmcs12_group) L1 may have changed since the transitions last took them over:
+     * instructions set bits (all at VMPTRLD), an entry that succeeded clears them. Fields that the
+     * transitions themselves write are not marked.
+     */
+    u32 dirty;
+    /* Groups whose checks passed with exactly the current content: cleared with each bit set in dirty. */
+    u32 checked;
+
+    /*
+     * L1's paging for operands in its memory; rebuilt when its role or its keys change. Not for L2.
+     */
+    struct paging l1_paging;
+
+    struct vmcs02_state *vmcs02;
+};
+
+static inline struct nested_vmx *nested_vmx_of(const struct vcpu *vcpu)
+{
+    return vcpu->nested;
+}
+
+/* --- vmx-instructions.c --- */
+
+/*
+ * Allocates and initializes vcpu->nested and, through nested_vmx_transitions_init(), what the transitions
+ * need; registers the hooks. False if the frame pool is empty. Called once per vcpu at boot, if
+ * machine.nested on a VMX CPU, after vendor->prepare().
+ */
+bool nested_vmx_init(struct vcpu *vcpu);
+
+/* VM-instruction errors, SDM vol. 3D 31.4. */
+enum vmx_instruction_error {
+    VMX_ERROR_VMCALL_IN_ROOT = 1,
+    VMX_ERROR_VMCLEAR_ADDRESS = 2,
+    VMX_ERROR_VMCLEAR_VMXON_POINTER = 3,
+    VMX_ERROR_VMLAUNCH_NOT_CLEAR = 4,
+    VMX_ERROR_VMRESUME_NOT_LAUNCHED = 5,
+    VMX_ERROR_VMRESUME_AFTER_VMXOFF = 6,
+    VMX_ERROR_ENTRY_CONTROLS = 7,
+    VMX_ERROR_ENTRY_HOST_STATE = 8,
+    VMX_ERROR_VMPTRLD_ADDRESS = 9,
+    VMX_ERROR_VMPTRLD_VMXON_POINTER = 10,
+    VMX_ERROR_VMPTRLD_REVISION = 11,
+    VMX_ERROR_UNSUPPORTED_FIELD = 12,
+    VMX_ERROR_READ_ONLY_FIELD = 13,
+    VMX_ERROR_VMXON_IN_ROOT = 15,
+    VMX_ERROR_ENTRY_MOV_SS = 26,
+    VMX_ERROR_INVALIDATION_OPERAND = 28,
+};
+
+/*
+ * How a VMX instruction of L1 ends (SDM vol. 3D 31.2): sets the flags in vmcs01, which must be the hardware's
+ * current VMCS, and the VM-instruction error field of vmcs12. nested_vmx_fail() is VMfailInvalid without a
+ * current VMCS, else VMfailValid. The action is EXIT_SKIP.
+ */
+enum exit_action nested_vmx_succeed(struct vcpu *vcpu);
+enum exit_action nested_vmx_fail(struct vcpu *vcpu, enum vmx_instruction_error error);
+
+/* --- vmx-entry.c and following: the transitions --- */
+
+/* Allocates nested_vmx.vmcs02. False if the frame pool is empty. */
+bool nested_vmx_transitions_init(struct vcpu *vcpu);
+
+/*
+ * VMLAUNCH (`launch`) or VMRESUME of nested->vmcs12, of which all checks on controls, host state and guest
+ * state (SDM vol. 3C 27.2, 27.3.1) have passed and whose launch state fits. What is left is the loading: MSRs
+ * (27.4, entry failure 34), guest state, event injection. vmcs01 is the hardware's current VMCS on entry. On
+ * success: L2 is ready to be entered (vcpu->l2_running, vmcs02 current in hardware), launch_state is
+ * VMCS12_LAUNCHED, dirty is 0; result EXIT_RESUME. A failure of the loading is an entry-failure exit to L1:
+ * result EXIT_RESUME, too.
+ */
+enum exit_action nested_vmx_enter(struct vcpu *vcpu, bool launch);
+
+/*
+ * An entry that fails after the checks on controls and host state (SDM vol. 3C 27.8): basic reason 33, 34 or
+ * 41 with its qualification. Sets exit_reason (with bit 31) and exit_qualification of vmcs12, loads L1's
+ * state from the host-state area and the exit MSR-load area; nothing else of vmcs12 changes. L2 did not run:
+ * vmcs01 is current before and after. EXIT_RESUME.
+ */
+enum exit_action nested_vmx_entry_failure(struct vcpu *vcpu, u32 basic_reason, u64 qualification);
+
+/*
+ * The region at `region` (guest-physical, 4-KByte aligned) is no longer L1's VMCS as it was: VMCLEAR, or
+ * VMXOFF (NO_VMCS: all regions). Cached vmcs02s made from it are forgotten. Called after write-back.
+ */
+void nested_vmx_forget_vmcs02(struct vcpu *vcpu, u64 region);
+
+/* The current vmcs12 has just been exchanged (VMPTRLD): dirty is VMCS12_ALL. Chooses or evicts a vmcs02. */
+void nested_vmx_select_vmcs02(struct vcpu *vcpu);
+
+/* Hook l2_exit. */
+enum exit_action nested_vmx_l2_exit(struct vcpu *vcpu, u32 reason);
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How the rooms below nested/ reach it: functions that nested/ registers once at boot, if the guest is shown
+ * virtualization at all (machine.nested). Without it every pointer stays NULL and nobody calls one.
+ */
+#ifndef UMBRA_VCPU_NESTED_H
+#define UMBRA_VCPU_NESTED_H
+
+#include "arch/cpu.h"
+#include "vcpu/vcpu.h"
+
+struct nested_hooks {
+    /* L1 executed a virtualization instruction; `reason` is the vendor's exit reason (VMX: basic). */
+    enum exit_action (*instruction)(struct vcpu *vcpu, u32 reason);
+    /*
+     * The guest that L1 runs has exited; `reason` is the vendor's, entry-failure bit included. Afterwards the
+     * VMCS or VMCB that is to be entered next, be it L1's or L2's, is the current one.
+     */
+    void (*l2_exit)(struct vcpu *vcpu, u64 reason);
+    /*
+     * VMX: an entry to L2 failed early (VMfail), so that no exit happened: L1 is told and its VMCS is the
+     * current one. False if L2 was not about to run.
+     */
+    bool (*l2_entry_failed)(struct vcpu *vcpu, bool valid);
+    /* MSRs that belong to virtualization. False: #GP(0). */
+    bool (*msr_read)(struct vcpu *vcpu, u32 msr, u64 *value);
+    bool (*msr_write)(struct vcpu *vcpu, u32 msr, u64 value);
+    /* After all other corrections: shows L1 the features that `regs` had lost. */
+    void (*cpuid)(u32 leaf, u32 subleaf, struct cpuid_regs *regs);
+};
+
+extern struct nested_hooks nested_hooks;
+
+#endif
