@@ -154,12 +154,15 @@ static void with_trap_flag(void)
     check("cpuid.trap_flag_after_mov_ss", steps(RING0_64, shadow, 1, (const u8[]){4}));
 }
 
-/* RF is set by IRETQ and must be clear again after an instruction that was skipped. */
+/* RF is set by IRETQ and lasts for one instruction: a breakpoint on the one after CPUID has to fire. */
 static void resume_flag(void)
 {
-    const struct code code = {CODE("\x0f\xa2\x9c\x58"), .rflags = RFLAGS_RF};
+    const struct code code = {CODE("\x0f\xa2\x90"), .rflags = RFLAGS_RF};
+    u64 next = execute_address(RING0_64) + 2;
+    __asm__ volatile("mov %0, %%dr0; mov %1, %%dr7" ::"r"(next), "r"(0x402ull));
     u64 vector = execute(RING0_64, &code);
-    check("cpuid.clears_rf", vector == VECTOR_DONE && !(fault.frame.rflags & RFLAGS_RF));
+    __asm__ volatile("mov %0, %%dr7; mov %1, %%dr6" ::"r"(0x400ull), "r"(0xffff0ff0ull));
+    check("cpuid.clears_rf", vector == EXC_DB && fault.frame.rip == next);
 }
 
 /* An instruction breakpoint on CPUID itself fires before it, once, and not again when RF lets it pass. */
