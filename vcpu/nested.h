@@ -14,9 +14,10 @@ struct nested_hooks {
     enum exit_action (*instruction)(struct vcpu *vcpu, u32 reason);
     /*
      * The guest that L1 runs has exited; `reason` is the vendor's, entry-failure bit included. Afterwards the
-     * VMCS or VMCB that is to be entered next, be it L1's or L2's, is the current one.
+     * VMCS or VMCB that is to be entered next, be it L1's or L2's, is the current one, and the action is for
+     * that guest.
      */
-    void (*l2_exit)(struct vcpu *vcpu, u64 reason);
+    enum exit_action (*l2_exit)(struct vcpu *vcpu, u32 reason);
     /*
      * VMX: an entry to L2 failed early (VMfail), so that no exit happened: L1 is told and its VMCS is the
      * current one. False if L2 was not about to run.
