@@ -4,14 +4,26 @@
  */
 #include "mm/paging.h"
 
-/* See struct paging: bit 0 (P or R) is to be 1; a level-1 entry of EPT is plain with type WB only. */
-static u64 not_plain(struct paging_role role, unsigned level)
+/* See struct paging. Bit 0 is P or R. In the 32-bit format without PSE, bit 7 is ignored. */
+static u64 plain_table(struct paging_role role, unsigned level)
 {
-    u64 bits = PTE_P | paging_reserved_bits(role, level, false);
+    bool ps_ignored = role_format(role) == PAGING_32BIT && !role_has(role, ROLE_PSE);
 
     if (level == 1)
-        return role_is_ept(role) ? bits | BITS(5, 3) : bits;
-    return role_format(role) == PAGING_32BIT && !role_has(role, ROLE_PSE) ? bits : bits | ENTRY_PS;
+        return 0;
+    return paging_reserved_bits(role, level, false) | PTE_P | (ps_ignored ? 0 : ENTRY_PS);
+}
+
+static u64 plain_page(struct paging_role role, unsigned level)
+{
+    u64 bits = PTE_P | (role_is_ept(role) ? BITS(5, 3) : 0);
+    u64 reserved = paging_reserved_bits(role, level, level > 1);
+
+    if (level == 1)
+        return bits | reserved;
+    if (!paging_maps_page(role, level, ENTRY_PS) || (reserved & ENTRY_PS) != 0)
+        return 0;
+    return bits | reserved | ENTRY_PS;
 }
 
 void paging_init(struct paging *paging, struct paging_role role)
@@ -30,7 +42,8 @@ void paging_init(struct paging *paging, struct paging_role role)
 
         paging->reserved[0][level] = used ? paging_reserved_bits(role, level, false) : 0;
         paging->reserved[1][level] = used ? paging_reserved_bits(role, level, true) : 0;
-        paging->not_plain[level] = used ? not_plain(role, level) : 0;
+        paging->plain_table[level] = used ? plain_table(role, level) : 0;
+        paging->plain_page[level] = used ? plain_page(role, level) : 0;
     }
     permission_init(&paging->permission, role);
 }

@@ -16,11 +16,12 @@ struct paging {
     u64 input_reserved; /* EPT and NPT: bits of the input address that no table translates; else 0 */
     u64 reserved[2][PAGING_LEVELS_MAX + 1]; /* [bit 7 of the entry][level]: paging_reserved_bits() */
     /*
-     * [level]: an entry of that level, XORed with what is ordinary (P or R is 1; at level 1 of EPT the memory
-     * type is write-back), that has none of these bits set needs no closer look: above level 1 it refers to a
-     * table, at level 1 it maps a page, and nothing reserved is set.
+     * [level]: which deviations (paging_plain_bits()) call for a closer look at an entry. It is a table
+     * reference with nothing reserved set if it has none of plain_table[]; it maps a page with nothing
+     * reserved set if, of plain_page[], it has none at level 1 and PS alone above. 0 where there is no such
+     * entry.
      */
-    u64 not_plain[PAGING_LEVELS_MAX + 1];
+    u64 plain_table[PAGING_LEVELS_MAX + 1], plain_page[PAGING_LEVELS_MAX + 1];
     u64 misconfigured[2]; /* EPT, [bit 10 of the entry]: paging_ept_misconfigured() */
     /*
      * PAE: the four PDPTEs of the CPU's registers (SDM vol. 3A 4.4.1; in VMX the VMCS has them), or NULL to
@@ -30,6 +31,18 @@ struct paging {
     const u64 *pdptes;
     struct permission permission;
 };
+
+/*
+ * What is 1 in an entry that denies nothing, was accessed and, if it is to map a page in EPT, has the
+ * write-back type. XORed, a set bit is a deviation. PDPTEs of PAE have neither R/W, U/S nor A (SDM vol. 3A
+ * table 4-8).
+ */
+static inline u64 paging_plain_bits(enum paging_format_id format, unsigned level, bool page)
+{
+    if (format >= PAGING_EPT4)
+        return EPTE_R | EPTE_W | EPTE_X | EPTE_XU | EPTE_A | (page ? 6ull << EPTE_TYPE_SHIFT : 0);
+    return format == PAGING_PAE && level == 3 ? PTE_P : PTE_P | PTE_W | PTE_U | PTE_A;
+}
 
 /* All of *paging from the role; protection keys are 0 (allow all), pdptes is NULL. */
 void paging_init(struct paging *paging, struct paging_role role);

@@ -116,6 +116,10 @@ void permission_init(struct permission *permission, struct paging_role role)
 
 void permission_set_keys(struct permission *permission, struct paging_role role, u32 pkru, u32 pkrs)
 {
-    permission->keys[0] = role_has(role, ROLE_PKS) ? pkrs : 0;
-    permission->keys[1] = role_has(role, ROLE_PKU) ? pkru : 0;
+    for (unsigned rights = 0; rights < ARRAY_SIZE(permission->keys); rights++) {
+        if ((rights & RIGHT_U) != 0)
+            permission->keys[rights] = role_has(role, ROLE_PKU) ? pkru : 0;
+        else
+            permission->keys[rights] = role_has(role, ROLE_PKS) ? pkrs : 0;
+    }
 }

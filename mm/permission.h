@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The permission engine. For a role, it precomputes for each kind of access the set of accumulated rights
- * that fault, one bit for each of the 64 combinations, so that a check is one look-up without a branch.
+ * that fault, one bit for each of the 64 combinations, so that a check is one look-up.
  * It reads no paging-structure entry and knows no address. Pure; a const struct permission needs no lock.
  */
 #ifndef UMBRA_MM_PERMISSION_H
@@ -14,10 +14,11 @@
 struct permission {
     u64 faults[ACCESS_KINDS]; /* bit n: the access faults if the accumulated rights are n */
     /*
-     * Protection keys, SDM vol. 3A 4.6.2: PKRS and PKRU, selected by RIGHT_U, each 0 while its CR4 bit is
-     * off; and which of a key's two bits (AD, WD) forbid this kind of access.
+     * Protection keys, SDM vol. 3A 4.6.2: PKRU or PKRS, selected by the lowest three bits of the rights
+     * (RIGHT_U decides), 0 while the CR4 bit is off; and which of a key's two bits (AD, WD) forbid this kind
+     * of access.
      */
-    u32 keys[2];
+    u32 keys[8];
     u8 key_bits[ACCESS_KINDS];
 };
 
@@ -55,7 +56,7 @@ void permission_set_keys(struct permission *permission, struct paging_role role,
 static inline bool permission_key_faults(const struct permission *permission, unsigned access,
                                          unsigned rights, unsigned key)
 {
-    return (permission->keys[(rights & RIGHT_U) != 0] >> (2 * key) & permission->key_bits[access]) != 0;
+    return (permission->keys[rights & 7] >> (2 * key) & permission->key_bits[access]) != 0;
 }
 
 /* The same without the keys: for formats that have none. */
@@ -69,10 +70,8 @@ static inline bool permission_rights_fault(const struct permission *permission, 
 static inline bool permission_faults(const struct permission *permission, unsigned access, unsigned rights,
                                      unsigned key)
 {
-    u64 by_rights = permission->faults[access] >> rights & 1;
-    u32 by_key = permission->keys[(rights & RIGHT_U) != 0] >> (2 * key) & permission->key_bits[access];
-
-    return (by_rights | by_key) != 0;
+    return permission_rights_fault(permission, access, rights) ||
+           permission_key_faults(permission, access, rights, key);
 }
 
 #endif

@@ -9,10 +9,9 @@
 #define likely(condition)   __builtin_expect((condition), 1)
 #define unlikely(condition) __builtin_expect((condition), 0)
 #define INLINE              static inline __attribute__((always_inline))
+#define NOINLINE            static __attribute__((noinline))
 #define COLD                static __attribute__((noinline, cold))
 
-#define EPTE_TYPE           BITS(5, 3)
-#define EPTE_TYPE_WB        (6ull << EPTE_TYPE_SHIFT)
 #define NO_ADDRESS          (~0ull)
 
 enum entry_kind { ENTRY_NOT_PRESENT, ENTRY_RESERVED, ENTRY_TABLE, ENTRY_PAGE };
@@ -30,22 +29,13 @@ static bool is_ept(enum paging_format_id format)
     return format >= PAGING_EPT4;
 }
 
-/* PDPTEs of PAE have neither R/W, U/S, XD nor an accessed flag (SDM vol. 3A table 4-8). */
+/* All but the PDPTEs of PAE have R/W, U/S and an accessed flag. */
 static bool has_flags(enum paging_format_id format, unsigned level)
 {
     return format != PAGING_PAE || level != 3;
 }
 
-/* Bits that are 1 in an ordinary entry: denies nothing, was accessed. XORed, a set bit is a deviation. */
-INLINE u64 ordinary_bits(enum paging_format_id format, unsigned level)
-{
-    if (!is_ept(format))
-        return has_flags(format, level) ? PTE_P | PTE_W | PTE_U | PTE_A : PTE_P;
-    return EPTE_R | EPTE_W | EPTE_X | EPTE_XU | EPTE_A | (level == 1 ? EPTE_TYPE_WB : 0);
-}
-
-static __attribute__((noinline)) enum entry_kind classify(const struct paging *paging, unsigned level,
-                                                          u64 entry)
+static enum entry_kind classify(const struct paging *paging, unsigned level, u64 entry)
 {
     unsigned bit7 = (entry & ENTRY_PS) != 0;
     unsigned bit10 = (entry & EPTE_XU) != 0;
@@ -81,6 +71,15 @@ COLD enum walk_status refuse(const struct paging *paging, struct walk *result, e
                 access);
 }
 
+/* EPT and NPT: the address is wider than the tables translate. */
+COLD enum walk_status beyond_tables(const struct paging *paging, struct walk *result, u64 address,
+                                    unsigned access)
+{
+    unsigned root_level = paging_formats[role_format(paging->role)].levels;
+
+    return fail(paging, result, FAULT_NOT_PRESENT, root_level + 1, address, access);
+}
+
 COLD enum walk_status deny(const struct paging *paging, struct walk *result, u64 address, unsigned access)
 {
     fail(paging, result, FAULT_PERMISSION, result->level, address, access);
@@ -110,53 +109,55 @@ static bool is_shadow_stack_page(const struct paging *paging, u64 above, u64 lea
     return role_has(paging->role, ROLE_CET) && (leaf & (PTE_W | PTE_D)) == PTE_D;
 }
 
-/* From accumulated deviations to rights: the bits stand in the same order, only not in the same places. */
+/*
+ * From accumulated deviations to rights: the bits stand in the same order, only not in the same places. In
+ * guest formats bit 0 is P, which no entry of a complete walk lacks.
+ */
 INLINE unsigned rights_of(const struct paging *paging, enum paging_format_id format, u64 denied)
 {
     u64 allowed = ~denied;
 
     if (!is_ept(format))
-        return (unsigned)(RIGHT_R | (allowed & (RIGHT_W | RIGHT_U)) | (allowed >> 60 & RIGHT_X));
+        return (unsigned)((allowed & (RIGHT_R | RIGHT_W | RIGHT_U)) | (allowed >> 60 & RIGHT_X));
     unsigned rights = (unsigned)((allowed & (RIGHT_R | RIGHT_W)) | (allowed << 1 & RIGHT_X));
     return role_has(paging->role, ROLE_MBEC) ? rights | (unsigned)(allowed >> 6 & RIGHT_XU) : rights;
 }
 
-/* The leaf is found: rights, permission, result. */
-INLINE enum walk_status finish(const struct paging *paging, enum paging_format_id format, unsigned level,
-                               u64 above, u64 leaf, u64 address, unsigned access, struct walk *result)
+/* The leaf is found and its translation recorded: what it allows, in modes with shadow stacks or keys. */
+NOINLINE enum walk_status permit_special(const struct paging *paging, u64 above, unsigned rights, u64 address,
+                                         unsigned access, struct walk *result)
 {
-    u64 denied = above | (leaf ^ ordinary_bits(format, level));
-    unsigned rights = rights_of(paging, format, denied);
-    unsigned key = 0;
-
-    if (unlikely(role_has(paging->role, ROLE_CET | ROLE_EPT_SSS)) &&
-        is_shadow_stack_page(paging, above, leaf))
+    if (is_shadow_stack_page(paging, above, result->leaf))
         rights |= RIGHT_SS;
-    if (format == PAGING_4LEVEL || format == PAGING_5LEVEL)
-        key = leaf >> PTE_KEY_SHIFT & 15;
-
-    u64 span = paging_level_span(format, level);
-    result->address = paging_page_address(format, leaf, level) | (address & (span - 1));
-    result->leaf = leaf;
-    result->level = (u8)level;
-    result->root_level = paging_formats[format].levels;
     result->rights = (u8)rights;
-    result->key = (u8)key;
-    result->accessed = (denied & paging_formats[format].accessed) == 0;
-    if (unlikely(permission_faults(&paging->permission, access, rights, key)))
+    if (permission_faults(&paging->permission, access, rights, result->key))
         return deny(paging, result, address, access);
     return WALK_OK;
 }
 
-static __attribute__((noinline)) enum walk_status finish_large(const struct paging *paging, unsigned level,
-                                                               u64 above, u64 leaf, u64 address,
-                                                               unsigned access, struct walk *result)
+/* The leaf is found: translation, rights, permission. */
+INLINE enum walk_status finish(const struct paging *paging, enum paging_format_id format, unsigned level,
+                               u64 above, u64 leaf, u64 address, unsigned access, struct walk *result)
 {
-    return finish(paging, role_format(paging->role), level, above, leaf, address, access, result);
+    u64 deviations = above | (leaf ^ paging_plain_bits(format, level, false));
+    unsigned rights = rights_of(paging, format, deviations);
+    u64 span = paging_level_span(format, level);
+
+    result->address = paging_page_address(format, leaf, level) | (address & (span - 1));
+    result->leaf = leaf;
+    result->deviations = deviations;
+    result->level = (u8)level;
+    result->root_level = paging_formats[format].levels;
+    result->key = format == PAGING_4LEVEL || format == PAGING_5LEVEL ? leaf >> PTE_KEY_SHIFT & 15 : 0;
+    result->rights = (u8)rights;
+    if (unlikely(role_has(paging->role, ROLE_CET | ROLE_EPT_SSS | ROLE_PKU | ROLE_PKS)))
+        return permit_special(paging, above, rights, address, access, result);
+    if (unlikely(permission_rights_fault(&paging->permission, access, rights)))
+        return deny(paging, result, address, access);
+    return WALK_OK;
 }
 
-/* --- the second stage as seen by the first
- * -------------------------------------------------------------------- */
+/* --- the second stage as seen by the first --- */
 
 /* What an access to a structure of the first stage is to the second; see mm/walk.h. */
 static unsigned table_access(const struct paging *host)
@@ -181,10 +182,9 @@ static enum walk_status walk_host(const struct stage *stage, const struct paging
     return status;
 }
 
-/* --- the loop
- * ----------------------------------------------------------------------------------------------------- */
+/* --- the general walker --- */
 
-INLINE enum memory_status load_entry(const struct paging_memory *memory, enum paging_format_id format,
+static enum memory_status load_entry(const struct paging_memory *memory, enum paging_format_id format,
                                      u64 address, u64 *entry)
 {
     if (paging_formats[format].entry_bytes == sizeof(u32))
@@ -193,10 +193,11 @@ INLINE enum memory_status load_entry(const struct paging_memory *memory, enum pa
 }
 
 /* Reads and records the entry for `address` in `table`. `stage` is NULL in one-dimensional walks. */
-INLINE enum walk_status read_entry(const struct paging *paging, const struct paging_memory *memory,
-                                   const struct stage *stage, enum paging_format_id format, u64 table,
-                                   u64 address, unsigned level, struct walk *result, u64 *entry)
+static enum walk_status read_entry(const struct paging *paging, const struct paging_memory *memory,
+                                   const struct stage *stage, u64 table, u64 address, unsigned level,
+                                   struct walk *result)
 {
+    enum paging_format_id format = role_format(paging->role);
     u64 where = paging_entry_address(format, table, address, level);
 
     if (stage != NULL) {
@@ -206,71 +207,180 @@ INLINE enum walk_status read_entry(const struct paging *paging, const struct pag
             return status;
         where = stage->result->host.address;
     }
-    if (unlikely(load_entry(memory, format, where, entry) != MEMORY_OK))
-        return not_memory(paging, result, level, where);
     result->entry[level].address = where;
-    result->entry[level].value = *entry;
+    if (load_entry(memory, format, where, &result->entry[level].value) != MEMORY_OK)
+        return not_memory(paging, result, level, where);
     return WALK_OK;
 }
 
-INLINE enum walk_status walk_tables(const struct paging *paging, const struct paging_memory *memory,
-                                    const struct stage *stage, u64 root, u64 address, unsigned access,
-                                    struct walk *result, enum paging_format_id format)
+/* What the entries above `level` deny. */
+static u64 denied_above(enum paging_format_id format, const struct walk *result, unsigned level)
 {
+    u64 denied = 0;
+
+    for (unsigned upper = paging_formats[format].levels; upper > level; upper--) {
+        if (has_flags(format, upper))
+            denied |= result->entry[upper].value ^ paging_plain_bits(format, upper, false);
+    }
+    return denied;
+}
+
+/* The walk from an entry on that has been read and recorded, with those above it. */
+INLINE enum walk_status walk_rest(const struct paging *paging, const struct paging_memory *memory,
+                                  const struct stage *stage, unsigned level, u64 address, unsigned access,
+                                  struct walk *result)
+{
+    enum paging_format_id format = role_format(paging->role);
+    u64 denied = denied_above(format, result, level);
+
+    for (;; level--) {
+        u64 entry = result->entry[level].value;
+        enum entry_kind kind = classify(paging, level, entry);
+
+        if (kind == ENTRY_PAGE)
+            return finish(paging, format, level, denied, entry, address, access, result);
+        if (kind != ENTRY_TABLE)
+            return refuse(paging, result, kind, level, address, access);
+        if (has_flags(format, level))
+            denied |= entry ^ paging_plain_bits(format, level, false);
+
+        enum walk_status status =
+            read_entry(paging, memory, stage, entry & ENTRY_ADDRESS, address, level - 1, result);
+        if (status != WALK_OK)
+            return status;
+    }
+}
+
+INLINE enum walk_status walk_any(const struct paging *paging, const struct paging_memory *memory,
+                                 const struct stage *stage, u64 root, u64 address, unsigned access,
+                                 struct walk *result)
+{
+    enum paging_format_id format = role_format(paging->role);
     unsigned level = paging_formats[format].levels;
     u64 table = root & paging_formats[format].root_mask;
-    u64 denied = 0;
-    u64 entry;
-    enum walk_status status;
-    enum entry_kind kind;
 
     if (format == PAGING_PAE && paging->pdptes != NULL) {
-        entry = paging->pdptes[address >> 30 & 3];
-        result->entry[level] = (struct walk_entry){NO_ADDRESS, entry};
-        if ((entry & PTE_P) == 0)
+        u64 pdpte = paging->pdptes[address >> 30 & 3];
+        result->entry[level] = (struct walk_entry){NO_ADDRESS, pdpte};
+        if ((pdpte & PTE_P) == 0)
             return refuse(paging, result, ENTRY_NOT_PRESENT, level, address, access);
+        table = pdpte & ENTRY_ADDRESS;
+        level--;
+    }
+    enum walk_status status = read_entry(paging, memory, stage, table, address, level, result);
+    return status == WALK_OK ? walk_rest(paging, memory, stage, level, address, access, result) : status;
+}
+
+NOINLINE enum walk_status walk_cold_format(const struct paging *paging, const struct paging_memory *memory,
+                                           u64 root, u64 address, unsigned access, struct walk *result)
+{
+    if ((address & paging->input_reserved) != 0)
+        return beyond_tables(paging, result, address, access);
+    return walk_any(paging, memory, NULL, root, address, access, result);
+}
+
+/* --- the straight line for hot formats --- */
+
+NOINLINE enum walk_status walk_from(const struct paging *paging, const struct paging_memory *memory,
+                                    unsigned level, u64 address, unsigned access, struct walk *result)
+{
+    return walk_rest(paging, memory, NULL, level, address, access, result);
+}
+
+NOINLINE enum walk_status walk_staged_from(const struct paging *paging, const struct paging_memory *memory,
+                                           const struct stage *stage, unsigned level, u64 address,
+                                           unsigned access, struct walk *result)
+{
+    return walk_rest(paging, memory, stage, level, address, access, result);
+}
+
+/* The entry of `level` is recorded; the general walker goes on with it. */
+INLINE enum walk_status go_on(const struct paging *paging, const struct paging_memory *memory,
+                              const struct stage *stage, unsigned level, u64 address, unsigned access,
+                              struct walk *result)
+{
+    if (stage == NULL)
+        return walk_from(paging, memory, level, address, access, result);
+    return walk_staged_from(paging, memory, stage, level, address, access, result);
+}
+
+/* The entry of `level`, whose address is recorded, is not in the window. */
+NOINLINE enum walk_status walk_outside(const struct paging *paging, const struct paging_memory *memory,
+                                       unsigned level, u64 address, unsigned access, struct walk *result)
+{
+    struct walk_entry *entry = &result->entry[level];
+
+    if (memory->load(memory, gpa(entry->address), sizeof(entry->value), &entry->value) != MEMORY_OK)
+        return not_memory(paging, result, level, entry->address);
+    return walk_rest(paging, memory, NULL, level, address, access, result);
+}
+
+NOINLINE enum walk_status walk_staged_outside(const struct paging *paging, const struct paging_memory *memory,
+                                              const struct stage *stage, unsigned level, u64 address,
+                                              unsigned access, struct walk *result)
+{
+    struct walk_entry *entry = &result->entry[level];
+
+    if (memory->load(memory, gpa(entry->address), sizeof(entry->value), &entry->value) != MEMORY_OK)
+        return not_memory(paging, result, level, entry->address);
+    return walk_rest(paging, memory, stage, level, address, access, result);
+}
+
+/* Of a format with 8-byte entries and four or five levels. */
+INLINE enum walk_status walk_hot(const struct paging *paging, const struct paging_memory *memory,
+                                 const struct stage *stage, u64 root, u64 address, unsigned access,
+                                 struct walk *result, enum paging_format_id format)
+{
+    const u64 page_type = paging_plain_bits(format, 1, true) ^ paging_plain_bits(format, 1, false);
+    const u8 *window = memory->window;
+    u64 table = root & ENTRY_ADDRESS;
+    u64 denied = 0;
+    unsigned level = paging_formats[format].levels;
+
+#pragma GCC unroll 5
+    while (level >= 1) {
+        u64 where = paging_entry_address(format, table, address, level);
+
+        if (stage != NULL) {
+            enum walk_status status =
+                walk_host(stage, memory, where, table_access(stage->paging), FAULT_LINEAR_VALID);
+            if (status != WALK_OK)
+                return status;
+            where = stage->result->host.address;
+        }
+        u64 offset = where - memory->window_start;
+        result->entry[level].address = where;
+        if (unlikely(offset >= memory->window_bytes))
+            return stage == NULL ? walk_outside(paging, memory, level, address, access, result)
+                                 : walk_staged_outside(paging, memory, stage, level, address, access, result);
+        u64 entry = __atomic_load_n((const u64 *)(const void *)(window + offset), __ATOMIC_RELAXED);
+        result->entry[level].value = entry;
+
+        u64 deviations = entry ^ paging_plain_bits(format, level, false);
+        if (level == 1) {
+            if (unlikely(((deviations ^ page_type) & paging->plain_page[level]) != 0))
+                break;
+            return finish(paging, format, level, denied, entry, address, access, result);
+        }
+        if (unlikely((deviations & paging->plain_table[level]) != 0)) {
+            if (level <= 3 && ((deviations ^ page_type) & paging->plain_page[level]) == ENTRY_PS)
+                return finish(paging, format, level, denied, entry, address, access, result);
+            break;
+        }
+        denied |= deviations;
         table = entry & ENTRY_ADDRESS;
         level--;
     }
-
-#pragma GCC unroll 4
-    for (; level > 1; level--) {
-        status = read_entry(paging, memory, stage, format, table, address, level, result, &entry);
-        if (unlikely(status != WALK_OK))
-            return status;
-        u64 deviations = entry ^ ordinary_bits(format, level);
-        if (unlikely((deviations & paging->not_plain[level]) != 0)) {
-            kind = classify(paging, level, entry);
-            if (kind == ENTRY_PAGE)
-                return finish_large(paging, level, denied, entry, address, access, result);
-            if (kind != ENTRY_TABLE)
-                return refuse(paging, result, kind, level, address, access);
-        }
-        if (has_flags(format, level))
-            denied |= deviations;
-        table = entry & ENTRY_ADDRESS;
-    }
-
-    status = read_entry(paging, memory, stage, format, table, address, 1, result, &entry);
-    if (unlikely(status != WALK_OK))
-        return status;
-    if (unlikely(((entry ^ ordinary_bits(format, 1)) & paging->not_plain[1]) != 0)) {
-        kind = classify(paging, 1, entry);
-        if (kind != ENTRY_PAGE)
-            return refuse(paging, result, kind, 1, address, access);
-    }
-    return finish(paging, format, 1, denied, entry, address, access, result);
+    return go_on(paging, memory, stage, level, address, access, result);
 }
 
-/* --- one dimension
- * ------------------------------------------------------------------------------------------------ */
-
 #define HOT_WALK(name, format)                                                                               \
-    static __attribute__((noinline)) enum walk_status name(                                                  \
-        const struct paging *paging, const struct paging_memory *memory, u64 root, u64 address,              \
-        unsigned access, struct walk *result)                                                                \
+    NOINLINE enum walk_status name(const struct paging *paging, const struct paging_memory *memory,          \
+                                   u64 root, u64 address, unsigned access, struct walk *result)              \
     {                                                                                                        \
-        return walk_tables(paging, memory, NULL, root, address, access, result, format);                     \
+        if (unlikely((address & paging->input_reserved) != 0))                                               \
+            return beyond_tables(paging, result, address, access);                                           \
+        return walk_hot(paging, memory, NULL, root, address, access, result, format);                        \
     }
 
 HOT_WALK(walk_4level, PAGING_4LEVEL)
@@ -278,12 +388,24 @@ HOT_WALK(walk_5level, PAGING_5LEVEL)
 HOT_WALK(walk_ept4, PAGING_EPT4)
 HOT_WALK(walk_ept5, PAGING_EPT5)
 
-static enum walk_status walk_any(const struct paging *paging, const struct paging_memory *memory,
-                                 const struct stage *stage, u64 root, u64 address, unsigned access,
-                                 struct walk *result)
+/* First stages: of four levels, and all others. */
+NOINLINE enum walk_status walk_staged_4level(const struct paging *paging, const struct paging_memory *memory,
+                                             const struct stage *stage, u64 root, u64 address,
+                                             unsigned access, struct walk *result)
 {
-    return walk_tables(paging, memory, stage, root, address, access, result, role_format(paging->role));
+    return walk_hot(paging, memory, stage, root, address, access, result, PAGING_4LEVEL);
 }
+
+static enum walk_status walk_staged(const struct paging *paging, const struct paging_memory *memory,
+                                    const struct stage *stage, u64 root, u64 address, unsigned access,
+                                    struct walk *result)
+{
+    if (role_format(paging->role) == PAGING_4LEVEL)
+        return walk_staged_4level(paging, memory, stage, root, address, access, result);
+    return walk_any(paging, memory, stage, root, address, access, result);
+}
+
+/* --- one dimension --- */
 
 static enum walk_status walk_nothing(u64 address, struct walk *result)
 {
@@ -293,18 +415,14 @@ static enum walk_status walk_nothing(u64 address, struct walk *result)
     result->root_level = 0;
     result->rights = RIGHTS_ALL_BUT_SS;
     result->key = 0;
-    result->accessed = true;
+    result->deviations = 0;
     return WALK_OK;
 }
 
 enum walk_status walk(const struct paging *paging, const struct paging_memory *memory, u64 root, u64 address,
                       unsigned access, struct walk *result)
 {
-    enum paging_format_id format = role_format(paging->role);
-
-    if (unlikely((address & paging->input_reserved) != 0))
-        return fail(paging, result, FAULT_NOT_PRESENT, paging_formats[format].levels + 1u, address, access);
-    switch (format) {
+    switch (role_format(paging->role)) {
     case PAGING_4LEVEL:
         return walk_4level(paging, memory, root, address, access, result);
     case PAGING_5LEVEL:
@@ -315,14 +433,13 @@ enum walk_status walk(const struct paging *paging, const struct paging_memory *m
         return walk_ept5(paging, memory, root, address, access, result);
     case PAGING_32BIT:
     case PAGING_PAE:
-        return walk_any(paging, memory, NULL, root, address, access, result);
+        return walk_cold_format(paging, memory, root, address, access, result);
     default:
         return walk_nothing(address, result);
     }
 }
 
-/* --- accessed and dirty flags
- * ----------------------------------------------------------------------------------- */
+/* --- accessed and dirty flags --- */
 
 /* Which flags does a successful walk for that access owe to the entry of a level? */
 static u64 flags_owed(const struct paging *paging, const struct walk *walk, unsigned level, unsigned access)
@@ -348,6 +465,17 @@ static enum walk_status may_write_entry(const struct stage *stage, const struct 
     if (status != WALK_OK)
         return status;
     return stage->result->host.address == address ? WALK_OK : WALK_CONTENDED;
+}
+
+/* Flags were set in an entry: in tables that refer to themselves, it may have served at several levels. */
+static void record_flags(struct walk *result, u64 address, u64 value, u64 flags)
+{
+    for (unsigned level = result->level; level <= result->root_level; level++) {
+        struct walk_entry *entry = &result->entry[level];
+
+        if (entry->address == address && entry->value == value)
+            entry->value |= flags;
+    }
 }
 
 /* WALK_CONTENDED: an entry has changed since it was read. */
@@ -378,10 +506,10 @@ static enum walk_status set_flags(const struct paging *paging, const struct pagi
             return WALK_CONTENDED;
         if (written != MEMORY_OK)
             return not_memory(paging, result, level, entry->address);
-        entry->value |= owed;
+        record_flags(result, entry->address, entry->value, owed);
     }
     result->leaf = result->entry[result->level].value;
-    result->accessed = true;
+    result->deviations &= ~paging_formats[format].accessed;
     return WALK_OK;
 }
 
@@ -389,7 +517,8 @@ static bool owes_flags(const struct paging *paging, const struct walk *walk, uns
 {
     if (walk->level == 0 || (role_is_ept(paging->role) && !role_has(paging->role, ROLE_EPT_AD)))
         return false;
-    return !walk->accessed || flags_owed(paging, walk, walk->level, access) != 0;
+    return (walk->deviations & paging_formats[role_format(paging->role)].accessed) != 0 ||
+           flags_owed(paging, walk, walk->level, access) != 0;
 }
 
 enum walk_status walk_and_mark(const struct paging *paging, const struct paging_memory *memory, u64 root,
@@ -423,8 +552,7 @@ bool walk_unchanged(const struct paging *paging, const struct paging_memory *mem
     return true;
 }
 
-/* --- two dimensions
- * ----------------------------------------------------------------------------------------------- */
+/* --- two dimensions --- */
 
 static enum walk_status walk_first_stage(const struct walk_2d_tables *tables,
                                          const struct paging_memory *memory, const struct stage *stage,
@@ -436,7 +564,7 @@ static enum walk_status walk_first_stage(const struct walk_2d_tables *tables,
         return walk_nothing(linear, guest);
     for (unsigned attempt = 0; attempt < WALK_ATTEMPTS; attempt++) {
         enum walk_status status =
-            walk_any(tables->guest, memory, stage, tables->guest_root, linear, access, guest);
+            walk_staged(tables->guest, memory, stage, tables->guest_root, linear, access, guest);
 
         if (status != WALK_OK || !stage->mark || !owes_flags(tables->guest, guest, access))
             return status;

@@ -30,13 +30,13 @@ struct walk_entry {
  * root's level down to `level`. Entries of levels that were not reached are not written.
  */
 struct walk {
-    u64 address; /* the translation, offset within the page included */
-    u64 leaf;    /* value of the entry that maps the page: memory type, PAT, G, SPP, suppress-#VE bits */
-    u8 level;    /* of that entry: the page has paging_level_span() bytes. 0 for PAGING_NONE */
+    u64 address;    /* the translation, offset within the page included */
+    u64 deviations; /* walk.c's: where the entries deviate from paging_plain_bits() */
+    u64 leaf;       /* value of the entry that maps the page: memory type, PAT, G, SPP, suppress-#VE bits */
+    u8 level;       /* of that entry: the page has paging_level_span() bytes. 0 for PAGING_NONE */
     u8 root_level;
-    u8 rights;     /* enum right, accumulated */
-    u8 key;        /* protection key; 0 for formats without */
-    bool accessed; /* the accessed flag is set in all entries; EPT without A/D flags: no meaning */
+    u8 rights; /* enum right, accumulated */
+    u8 key;    /* protection key; 0 for formats without */
     struct walk_entry
         entry[PAGING_LEVELS_MAX + 1]; /* by level; valid for level..root_level; [0] is not used */
     struct fault fault;
