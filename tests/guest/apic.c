@@ -10,7 +10,14 @@ enum {
     BASE_X2APIC = 0x400,
     BASE_ENABLE = 0x800
 };
-enum { SVR_ENABLE = 0x100, ICR_NMI = 0x400, ICR_SELF = 0x40000, ICR_ASSERT = 0x4000, ICR_BUSY = 0x1000 };
+enum {
+    SVR_ENABLE = 0x100,
+    ICR_NMI = 0x400,
+    ICR_INIT = 0x500,
+    ICR_SELF = 0x40000,
+    ICR_ASSERT = 0x4000,
+    ICR_BUSY = 0x1000
+};
 
 bool apic_is_x2apic;
 
@@ -76,10 +83,8 @@ void apic_write(unsigned offset, u32 value)
         *(volatile u32 *)(u64)(APIC_MMIO + offset) = value;
 }
 
-void apic_send_self(unsigned vector)
+static void send(u32 low)
 {
-    /* The self shorthand is for fixed interrupts only: an NMI goes to this CPU by its APIC ID. */
-    u32 low = vector == EXC_NMI ? ICR_NMI | ICR_ASSERT : ICR_SELF | ICR_ASSERT | vector;
     u32 id = apic_read(APIC_ID);
     if (apic_is_x2apic) {
         wrmsr(MSR_X2APIC + APIC_ICR / 16, (u64)id << 32 | low);
@@ -89,4 +94,15 @@ void apic_send_self(unsigned vector)
     apic_write(APIC_ICR, low);
     while (apic_read(APIC_ICR) & ICR_BUSY)
         ;
+}
+
+void apic_send_self(unsigned vector)
+{
+    /* The self shorthand is for fixed interrupts only: an NMI goes to this CPU by its APIC ID. */
+    send(vector == EXC_NMI ? ICR_NMI | ICR_ASSERT : ICR_SELF | ICR_ASSERT | vector);
+}
+
+void apic_send_init(void)
+{
+    send(ICR_INIT | ICR_ASSERT);
 }

@@ -31,6 +31,8 @@ static const struct deviation {
     {TCG, ANYWHERE, "msrs.tsc_msr_agrees", "IA32_TSC is not implemented"},
     {TCG, ANYWHERE, "msrs.tsc_write", "IA32_TSC is not implemented"},
     {TCG, ANYWHERE, "exceptions.ss_not_canonical", "#GP instead of #SS"},
+    {TCG, ANYWHERE, "init.still_where_it_was",
+     "INIT is not held back while GIF is 0: it takes the CPU out of Umbra"},
     {TCG, ANYWHERE, "exceptions.ac", "no alignment checks"},
     {TCG, ANYWHERE, "exceptions.xm", "no unmasked SIMD exceptions"},
     {TCG, BARE, "exceptions.invd_ring3", "INVD does not check CPL"},

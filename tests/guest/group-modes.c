@@ -206,3 +206,31 @@ void group_modes(void)
     paging_modes();
     real_mode();
 }
+
+/* The BIOS finds this shutdown code in the CMOS and jumps where the vector at 40:67 says, without a POST. */
+static void reset_cpu(void)
+{
+    out8(0x70, 0x8f);
+    out8(0x71, 0x0a);
+    apic_send_init();
+}
+
+void group_init(void)
+{
+    apic_init();
+    print("guest: INIT to itself\n");
+    trip_init(reset_cpu);
+    out8(0x70, 0x0f);
+    out8(0x71, 0);
+    check("init.came_back", true);
+    check_eq("init.cr0", mode_result.cr0 & (CR0_PG | CR0_WP | CR0_NE), 0);
+    check_eq("init.cr4", mode_result.cr4, 0);
+    check_eq("init.efer", mode_result.efer, 0);
+    const struct code code = {CODE("\x0f\xa2")};
+    check_eq("init.ring3_works", execute(RING3_64, &code), VECTOR_DONE);
+    check_eq("init.still_where_it_was", hypercall(HYPERCALL_FEATURES, 0, 0, 0).vector,
+             under_umbra ? NO_FAULT : EXC_UD);
+    for (unsigned i = 0; i < 3; i++)
+        trip_init(reset_cpu);
+    check("init.came_back_again", true);
+}

@@ -272,6 +272,8 @@ u32 apic_read(unsigned offset);
 void apic_write(unsigned offset, u32 value);
 /* Fixed interrupt, or NMI if `vector` is EXC_NMI, to this CPU itself. */
 void apic_send_self(unsigned vector);
+/* INIT to this CPU itself, which then starts at the reset vector. */
+void apic_send_init(void);
 
 /* --- modes.S: state for trips out of long mode --- */
 struct mode_result {
@@ -283,6 +285,7 @@ void trip_flat(void);
 void trip_pae(u32 pdpt);
 void trip_legacy(u32 page_directory);
 void trip_real(void);
+void trip_init(void (*reset)(void));
 
 /* --- the groups --- */
 void group_boot(void);
@@ -293,6 +296,7 @@ void group_exceptions(void);
 void group_interrupts(void);
 void group_nmi(void);
 void group_modes(void);
+void group_init(void);
 void group_memory(void);
 void group_mbec(void);
 void group_gmet(void);

@@ -17,6 +17,7 @@ static const struct {
     {"interrupts", group_interrupts},
     {"nmi", group_nmi},
     {"modes", group_modes},
+    {"init", group_init},
     {"memory", group_memory},
     {"mbec", group_mbec},
     {"gmet", group_gmet},

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Trips out of long mode and back: protected mode without paging, with PAE paging, with 32-bit paging, and real mode with
- * a BIOS call. Each executes CPUID there, since it exits to a hypervisor from every mode, and leaves what it saw in
+ * Trips out of long mode and back: protected mode without paging, with PAE paging, with 32-bit paging, real mode with
+ * a BIOS call, and an INIT. Each executes CPUID there, since it exits to a hypervisor from every mode, and leaves what it saw in
  * mode_result. Interrupts are off; an exception on the way is a triple fault.
  */
 #include "tests/guest/layout.h"
 
 #define CR0_PE   0x1
+#define CR0_NW   0x20000000
+#define CR0_CD   0x40000000
 #define CR0_PG   0x80000000
 #define CR4_PSE  0x10
 #define CR4_PAE  0x20
 #define MSR_EFER 0xc0000080
 #define EFER_LME 0x100
+#define EFER_NXE 0x800
 
     .text
     .code64
@@ -238,7 +241,96 @@ real_code:
     popw %bp
     incl REAL_BUFFER + 4
     iretw
+
+/* The BIOS comes here after a reset of the CPU, by the vector that trip_init() left: nothing but CS is known. */
+resume_code:
+    cli
+    xorw %ax, %ax
+    movw %ax, %ds
+    lgdtl %cs:AT(resume_gdt)
+    movl %cr0, %eax
+    movl %eax, REAL_BUFFER
+    andl $~(CR0_CD | CR0_NW), %eax
+    orl $CR0_PE, %eax
+    movl %eax, %cr0
+    ljmpl $SEL_CODE32, $resume32
+    .balign 8
+resume_gdt:
+    .skip 6
 real_code_end:
+
+    .code64
+/* EDI = function that resets this CPU without the machine. Returns when the CPU has come back through its BIOS. */
+    .globl trip_init
+trip_init:
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    pushfq
+    cli
+    movq %rsp, saved_rsp
+    movq %cr3, %rax
+    movq %rax, saved_cr3
+    movq %cr4, %rax
+    movq %rax, saved_cr4
+    movq %cr0, %rax
+    movq %rax, saved_cr0
+    sidt saved_idt
+    movq %rdi, %rax
+    movl $real_code, %esi
+    movl $REAL_BASE, %edi
+    movl $real_code_end - real_code, %ecx
+    cld
+    rep movsb
+    sgdt AT(resume_gdt)             /* ten bytes: the last four lie behind the code */
+    movl $AT(resume_code), 0x467    /* offset and segment 0 */
+    call *%rax
+1:  pause
+    jmp 1b
+
+    .code32
+resume32:
+    movl $SEL_DATA, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    movl %eax, %fs
+    movl %eax, %gs
+    movl %eax, %ss
+    movl %cr4, %eax
+    movl %eax, mode_result + 20
+    movl $MSR_EFER, %ecx
+    rdmsr
+    movl %eax, mode_result + 24
+    movl REAL_BUFFER, %eax
+    movl %eax, mode_result + 16
+    movl saved_cr4, %eax
+    movl %eax, %cr4
+    movl saved_cr3, %eax
+    movl %eax, %cr3
+    movl $MSR_EFER, %ecx
+    xorl %edx, %edx
+    movl $(EFER_LME | EFER_NXE), %eax
+    wrmsr
+    movl saved_cr0, %eax
+    movl %eax, %cr0
+    ljmp $SEL_CODE64, $1f
+    .code64
+1:  movq saved_rsp, %rsp
+    lidt saved_idt
+    andb $~2, gdt_tss + 5           /* the task is not busy any more */
+    movl $SEL_TSS, %eax
+    ltr %ax
+    popfq
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    ret
 
     .code32
 real_back:
@@ -256,6 +348,7 @@ real_back:
 saved_rsp: .quad 0
 saved_cr3: .quad 0
 saved_cr4: .quad 0
+saved_cr0: .quad 0
 saved_esp: .long 0
     .balign 8
 saved_idt: .skip 10
