@@ -127,7 +127,8 @@ void nested_vmx_forget_vmcs02(struct vcpu *vcpu, u64 region);
 /* The current vmcs12 has just been exchanged (VMPTRLD): dirty is VMCS12_ALL. Chooses or evicts a vmcs02. */
 void nested_vmx_select_vmcs02(struct vcpu *vcpu);
 
-/* Hook l2_exit. */
+/* Hooks l2_exit and l2_entry_failed. */
 enum exit_action nested_vmx_l2_exit(struct vcpu *vcpu, u32 reason);
+enum exit_action nested_vmx_l2_entry_failed(struct vcpu *vcpu, u32 error);
 
 #endif

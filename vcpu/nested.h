@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * How the rooms below nested/ reach it: functions that nested/ registers once at boot, if the guest is shown
- * virtualization at all (machine.nested). Without it every pointer stays NULL and nobody calls one.
+ * virtualization at all (machine.nested). Without it the pointer stays NULL and nobody uses it.
  */
 #ifndef UMBRA_VCPU_NESTED_H
 #define UMBRA_VCPU_NESTED_H
@@ -19,10 +19,10 @@ struct nested_hooks {
      */
     enum exit_action (*l2_exit)(struct vcpu *vcpu, u32 reason);
     /*
-     * VMX: an entry to L2 failed early (VMfail), so that no exit happened: L1 is told and its VMCS is the
-     * current one. False if L2 was not about to run.
+     * VMX: an entry to L2 failed early with this VM-instruction error, so that no exit happened: L1 is told,
+     * its VMCS is the current one, and the action is for L1.
      */
-    bool (*l2_entry_failed)(struct vcpu *vcpu, bool valid);
+    enum exit_action (*l2_entry_failed)(struct vcpu *vcpu, u32 error);
     /* MSRs that belong to virtualization. False: #GP(0). */
     bool (*msr_read)(struct vcpu *vcpu, u32 msr, u64 *value);
     bool (*msr_write)(struct vcpu *vcpu, u32 msr, u64 value);
@@ -30,6 +30,6 @@ struct nested_hooks {
     void (*cpuid)(u32 leaf, u32 subleaf, struct cpuid_regs *regs);
 };
 
-extern struct nested_hooks nested_hooks;
+extern const struct nested_hooks *nested_hooks;
 
 #endif

@@ -17,6 +17,20 @@
         mov     VCPU_GPR_RDI(%rdi), %rdi
 .endm
 
+/* (RSP) = vcpu; all other registers are the guest's. `handler` is a function of C that takes the vcpu. */
+.macro EXIT handler
+        push    %rdi
+        mov     8(%rsp), %rdi
+        mov     %rax, VCPU_GPR_RAX(%rdi)
+        SAVE_GUEST_REGISTERS %rdi
+        pop     VCPU_GPR_RDI(%rdi)
+        xor     %ebp, %ebp              /* ends a backtrace: the guest's frames are not ours */
+        call    \handler
+        mov     (%rsp), %rdi
+        LOAD_GUEST
+        vmresume                        /* an NMI up to here has set NMI-window exiting in the VMCS */
+.endm
+
         .text
 
 /* RDI = vcpu, RSI = host RSP. */
@@ -28,21 +42,19 @@ vmx_launch:
         vmlaunch
         jmp     entry_failed
 
-/* (RSP) = vcpu; all other registers are the guest's. */
+/* Which VMCS the CPU left tells whose exit it is: vmcs01 names the second entry, a vmcs02 the first. */
+        .balign 16
+        .globl  vmx_l2_exit_entry
+        .type   vmx_l2_exit_entry, @function
+vmx_l2_exit_entry:
+        EXIT    vmx_l2_exit
+        jmp     entry_failed
+
         .balign 16
         .globl  vmx_exit_entry
         .type   vmx_exit_entry, @function
 vmx_exit_entry:
-        push    %rdi
-        mov     8(%rsp), %rdi
-        mov     %rax, VCPU_GPR_RAX(%rdi)
-        SAVE_GUEST_REGISTERS %rdi
-        pop     VCPU_GPR_RDI(%rdi)
-        xor     %ebp, %ebp              /* ends a backtrace: the guest's frames are not ours */
-        call    vmx_exit
-        mov     (%rsp), %rdi
-        LOAD_GUEST
-        vmresume                        /* an NMI up to here has set NMI-window exiting in the VMCS */
+        EXIT    vmx_exit
 
 /* VMfail leaves RFLAGS as VMX instructions do: ZF = 1 is VMfailValid (SDM vol. 3D 31.2); no MOV changes it. */
 entry_failed:
@@ -50,6 +62,10 @@ entry_failed:
         setz    %sil
         movzbl  %sil, %esi
         xor     %ebp, %ebp
-        call    vmx_entry_failed
+        call    vmx_entry_failed        /* returns if it was L2's entry: L1 goes on */
+        mov     (%rsp), %rdi
+        LOAD_GUEST
+        vmresume
+        jmp     entry_failed
 
         .section .note.GNU-stack, "", @progbits

@@ -10,13 +10,15 @@
  *   hook sets both. After the hook nothing has to look: the entry itself leads to the exit that injects the
  * NMI.
  * - v->primary has all other bits of that control. Only exits change it, never the hook, so no
- * read-modify-write can undo the hook's: write_primary() stores v->primary first, then derives the VMCS's
+ * read-modify-write can undo the hook's: vmx_write_primary() takes v->primary first, then derives the VMCS's
  * value, and starts again if nmi_pending changed meanwhile. A hook after that writes the same v->primary
  * itself.
  * - nmi_pending is cleared before the injection is written, so an NMI after it counts as the next one. An NMI
  *   before it merges with the one that waits, as in a CPU, which latches only one.
  */
+#include "arch/print.h"
 #include "vmx/controls.h"
+#include "vmx/instructions.h"
 #include "vmx/vmx.h"
 
 #define DEBUGCTL_BTF BIT(1)
@@ -32,20 +34,38 @@ static bool nmi_waits(const struct vcpu *vcpu)
     return *(const volatile bool *)&vcpu->nmi_pending;
 }
 
-static void write_primary(struct vcpu *vcpu)
+void vmx_write_primary(struct vcpu *vcpu)
 {
+    const struct vmx_vcpu *v = vmx_of(vcpu);
     bool waits;
+
     do {
         order_against_nmi();
         waits = nmi_waits(vcpu);
-        vmwrite(VMCS_PRIMARY_CONTROLS, vmx_of(vcpu)->primary | (waits ? PRIMARY_NMI_WINDOW : 0));
+        vmwrite(VMCS_PRIMARY_CONTROLS, v->primary | (waits ? v->nmi_controls : 0));
     } while (waits != nmi_waits(vcpu));
 }
 
 void vmx_nmi_hook(struct vcpu *vcpu)
 {
+    const struct vmx_vcpu *v = vmx_of(vcpu);
+
     vcpu->nmi_pending = true;
-    vmwrite(VMCS_PRIMARY_CONTROLS, vmx_of(vcpu)->primary | PRIMARY_NMI_WINDOW);
+    vmwrite(VMCS_PRIMARY_CONTROLS, v->primary | v->nmi_controls);
+}
+
+/*
+ * A hook in between may write the controls of one VMCS into the other: into the old one, which is always
+ * written when it becomes current again, or into the new one, which is written here.
+ */
+void vmx_switch_vmcs(struct vcpu *vcpu, hpa_t vmcs, u32 primary, u32 nmi_controls)
+{
+    struct vmx_vcpu *v = vmx_of(vcpu);
+
+    v->primary = primary;
+    v->nmi_controls = nmi_controls;
+    ASSERT(vmptrld(vmcs), "a VMCS that Umbra has set up itself can be made current");
+    vmx_write_primary(vcpu);
 }
 
 void vmx_set_single_step(struct vcpu *vcpu, bool on)
@@ -53,11 +73,10 @@ void vmx_set_single_step(struct vcpu *vcpu, bool on)
     struct vmx_vcpu *v = vmx_of(vcpu);
 
     v->primary = (u32)(on ? v->primary | PRIMARY_MONITOR_TRAP_FLAG : v->primary & ~PRIMARY_MONITOR_TRAP_FLAG);
-    write_primary(vcpu);
+    vmx_write_primary(vcpu);
 }
 
-/* Injects the NMI that waits, or leaves it to NMI-window exiting if the guest cannot take it yet. */
-static void deliver_nmi(struct vcpu *vcpu)
+void vmx_deliver_nmi(struct vcpu *vcpu)
 {
     u64 blocking = vmread(VMCS_GUEST_INTERRUPTIBILITY);
     bool entry_is_free = (vmread(VMCS_ENTRY_INTERRUPTION) & INTERRUPTION_VALID) == 0;
@@ -70,18 +89,18 @@ static void deliver_nmi(struct vcpu *vcpu)
             vmwrite(VMCS_GUEST_INTERRUPTIBILITY, blocking & ~BLOCKING_BY_STI);
         vmwrite(VMCS_ENTRY_INTERRUPTION, INTERRUPTION_VALID | INTERRUPTION_NMI | EXC_NMI);
     }
-    write_primary(vcpu);
+    vmx_write_primary(vcpu);
 }
 
 void vmx_nmi_exit(struct vcpu *vcpu)
 {
     vcpu->nmi_pending = true;
-    deliver_nmi(vcpu);
+    vmx_deliver_nmi(vcpu);
 }
 
 void vmx_nmi_window_exit(struct vcpu *vcpu)
 {
-    deliver_nmi(vcpu);
+    vmx_deliver_nmi(vcpu);
 }
 
 void vmx_inject_exception(enum exception_vector vector, bool has_error_code, u32 error_code)

@@ -7,6 +7,7 @@
 #include "arch/cpu.h"
 #include "arch/print.h"
 #include "arch/reset.h"
+#include "vcpu/nested.h"
 #include "vmx/capability.h"
 #include "vmx/exit-reason.h"
 #include "vmx/vmx.h"
@@ -86,11 +87,19 @@ static enum exit_action handle_cpuid(struct vcpu *vcpu)
     return cpuid_exit(vcpu, vmread_unchecked(VMCS_GUEST_CR4) & CR4_GUEST_OWNED);
 }
 
-/* As on a CPU without VMX, SMX and their instructions. */
+/* As on a CPU without SMX and what else is hidden. */
 static enum exit_action handle_hidden(struct vcpu *vcpu)
 {
     (void)vcpu;
     return EXIT_UD;
+}
+
+/* As on a CPU without VMX, unless the guest is shown it. */
+static enum exit_action handle_vmx_instruction(struct vcpu *vcpu)
+{
+    if (!machine.nested)
+        return EXIT_UD;
+    return nested_hooks->instruction(vcpu, (u32)vmread(VMCS_EXIT_REASON));
 }
 
 static enum exit_action handle_invd(struct vcpu *vcpu)
@@ -104,7 +113,8 @@ static enum exit_action handle_vmcall(struct vcpu *vcpu)
     struct exit_context context;
 
     vmx_exit_context(vcpu, &context);
-    return hypercall_exit(vcpu, &context);
+    enum exit_action action = hypercall_exit(vcpu, &context);
+    return action == EXIT_UD ? handle_vmx_instruction(vcpu) : action;
 }
 
 static enum exit_action handle_xsetbv(struct vcpu *vcpu)
@@ -269,15 +279,15 @@ static const struct exit_row exit_table[EXIT_REASONS] = {
     [REASON_RDTSC] = {"RDTSC", handle_unexpected},
     [REASON_RSM] = {"RSM", handle_unexpected},
     [REASON_VMCALL] = {"VMCALL", handle_vmcall},
-    [REASON_VMCLEAR] = {"VMCLEAR", handle_hidden},
-    [REASON_VMLAUNCH] = {"VMLAUNCH", handle_hidden},
-    [REASON_VMPTRLD] = {"VMPTRLD", handle_hidden},
-    [REASON_VMPTRST] = {"VMPTRST", handle_hidden},
-    [REASON_VMREAD] = {"VMREAD", handle_hidden},
-    [REASON_VMRESUME] = {"VMRESUME", handle_hidden},
-    [REASON_VMWRITE] = {"VMWRITE", handle_hidden},
-    [REASON_VMXOFF] = {"VMXOFF", handle_hidden},
-    [REASON_VMXON] = {"VMXON", handle_hidden},
+    [REASON_VMCLEAR] = {"VMCLEAR", handle_vmx_instruction},
+    [REASON_VMLAUNCH] = {"VMLAUNCH", handle_vmx_instruction},
+    [REASON_VMPTRLD] = {"VMPTRLD", handle_vmx_instruction},
+    [REASON_VMPTRST] = {"VMPTRST", handle_vmx_instruction},
+    [REASON_VMREAD] = {"VMREAD", handle_vmx_instruction},
+    [REASON_VMRESUME] = {"VMRESUME", handle_vmx_instruction},
+    [REASON_VMWRITE] = {"VMWRITE", handle_vmx_instruction},
+    [REASON_VMXOFF] = {"VMXOFF", handle_vmx_instruction},
+    [REASON_VMXON] = {"VMXON", handle_vmx_instruction},
     [REASON_CONTROL_REGISTER] = {"Control-register accesses", handle_control_register},
     [REASON_MOV_DR] = {"MOV DR", handle_unexpected},
     [REASON_IO] = {"I/O instruction", handle_unexpected},
@@ -300,16 +310,16 @@ static const struct exit_row exit_table[EXIT_REASONS] = {
     [REASON_LDTR_TR] = {"Access to LDTR or TR", handle_unexpected},
     [REASON_EPT_VIOLATION] = {"EPT violation", handle_violation},
     [REASON_EPT_MISCONFIGURATION] = {"EPT misconfiguration", handle_misconfiguration},
-    [REASON_INVEPT] = {"INVEPT", handle_hidden},
+    [REASON_INVEPT] = {"INVEPT", handle_vmx_instruction},
     [REASON_RDTSCP] = {"RDTSCP", handle_unexpected},
     [REASON_PREEMPTION_TIMER] = {"VMX-preemption timer expired", handle_unexpected},
-    [REASON_INVVPID] = {"INVVPID", handle_hidden},
+    [REASON_INVVPID] = {"INVVPID", handle_vmx_instruction},
     [REASON_WBINVD] = {"WBINVD or WBNOINVD", handle_unexpected},
     [REASON_XSETBV] = {"XSETBV", handle_xsetbv},
     [REASON_APIC_WRITE] = {"APIC write", handle_unexpected},
     [REASON_RDRAND] = {"RDRAND", handle_unexpected},
     [REASON_INVPCID] = {"INVPCID", handle_unexpected},
-    [REASON_VMFUNC] = {"VMFUNC", handle_hidden},
+    [REASON_VMFUNC] = {"VMFUNC", handle_vmx_instruction},
     [REASON_ENCLS] = {"ENCLS", handle_unexpected},
     [REASON_RDSEED] = {"RDSEED", handle_unexpected},
     [REASON_PML_FULL] = {"Page-modification log full", handle_unexpected},
@@ -400,16 +410,8 @@ static void skip_instruction(u64 rip)
         vmwrite_unchecked(VMCS_GUEST_RIP, next);
 }
 
-void vmx_exit(struct vcpu *vcpu)
+void vmx_finish_exit(struct vcpu *vcpu, enum exit_action action, u64 rip)
 {
-    u32 reason = (u32)vmread(VMCS_EXIT_REASON);
-
-    if (__builtin_expect(reason >= EXIT_REASONS, false))
-        strange_exit(reason);
-    u64 rip = vmread_unchecked(VMCS_GUEST_RIP);
-    account_exit(&vcpu->accounting, reason, read_tsc(), rip, 0);
-
-    enum exit_action action = exit_table[reason].handle(vcpu);
     if (__builtin_expect(action == EXIT_SKIP, true))
         skip_instruction(rip);
     else
@@ -418,12 +420,40 @@ void vmx_exit(struct vcpu *vcpu)
         vmx_flush_tdp(vcpu);
 }
 
+void vmx_exit(struct vcpu *vcpu)
+{
+    u32 reason = (u32)vmread(VMCS_EXIT_REASON);
+
+    if (__builtin_expect(reason >= EXIT_REASONS, false))
+        strange_exit(reason);
+    u64 rip = vmread_unchecked(VMCS_GUEST_RIP);
+    account_exit(&vcpu->accounting, reason, read_tsc(), rip, 0);
+    vmx_finish_exit(vcpu, exit_table[reason].handle(vcpu), rip);
+}
+
+/*
+ * If the hook goes back to L1, the action is EXIT_RESUME, and what is left to do for L1 does not depend on
+ * where L2 was.
+ */
+void vmx_l2_exit(struct vcpu *vcpu)
+{
+    u32 reason = (u32)vmread(VMCS_EXIT_REASON);
+    u64 rip = vmread_unchecked(VMCS_GUEST_RIP);
+
+    account_exit(&vcpu->accounting, reason % ACCOUNTING_REASONS, read_tsc(), rip, 0);
+    vmx_finish_exit(vcpu, nested_hooks->l2_exit(vcpu, reason), rip);
+}
+
 void vmx_entry_failed(struct vcpu *vcpu, bool valid)
 {
-    (void)vcpu;
     if (!valid)
         fatal("VM entry failed: there is no current VMCS (VMfailInvalid); a bug in Umbra");
     u64 error = vmread(VMCS_INSTRUCTION_ERROR);
+    if (vcpu->l2_running) {
+        enum exit_action action = nested_hooks->l2_entry_failed(vcpu, (u32)error);
+        vmx_finish_exit(vcpu, action, vmread(VMCS_GUEST_RIP));
+        return;
+    }
     fatal("VM entry failed: VM-instruction error %lu, \"%s\"; a bug in Umbra or in the hypervisor below",
           error, vmx_instruction_error_name(error));
 }

@@ -31,7 +31,7 @@
 _Static_assert(sizeof(struct vmx_vcpu) <= PAGE_SIZE, "it lives in one frame");
 
 /* A VMXON region or VMCS starts with the revision identifier (SDM vol. 3C 25.2, 25.11.5). */
-static bool alloc_region(hpa_t *region)
+bool vmx_alloc_region(hpa_t *region)
 {
     if (!frame_alloc(region))
         return false;
@@ -47,7 +47,7 @@ static bool alloc_vcpu(struct vcpu *vcpu)
         return false;
     struct vmx_vcpu *v = phys_to_virt(frame);
     vcpu->vendor = v;
-    return alloc_region(&v->vmxon_region) && alloc_region(&v->vmcs) && frame_alloc(&v->msr_bitmap);
+    return vmx_alloc_region(&v->vmxon_region) && vmx_alloc_region(&v->vmcs) && frame_alloc(&v->msr_bitmap);
 }
 
 /* Firmware that left IA32_FEATURE_CONTROL unlocked lets us choose; vmx_probe() has refused the locked and
@@ -85,6 +85,7 @@ static void write_execution_controls(struct vcpu *vcpu)
     const u32 *word = vmx_capability.controls.word;
 
     v->primary = word[CONTROL_PRIMARY];
+    v->nmi_controls = PRIMARY_NMI_WINDOW;
     vmwrite(VMCS_PIN_CONTROLS, word[CONTROL_PIN]);
     vmwrite(VMCS_PRIMARY_CONTROLS, v->primary);
     vmwrite(VMCS_SECONDARY_CONTROLS, word[CONTROL_SECONDARY]);
@@ -159,18 +160,11 @@ static void write_host_features(void)
     }
 }
 
-/*
- * The state that each exit restores is the one of this moment. The stack is the one that this CPU runs on:
- * exits start at its top again, with the address of the vcpu on it; returns the host RSP.
- */
-static u64 write_host_state(struct vcpu *vcpu)
+/* The state that each exit restores is the one of this moment. */
+void vmx_write_host_state(void)
 {
     const struct percpu *cpu = this_cpu();
-    u64 rsp = cpu->stack_top - 2 * sizeof(u64); /* keeps the alignment of 16 bytes that the ABI asks for */
-    *(struct vcpu **)rsp = vcpu;                // NOLINT(performance-no-int-to-ptr)
 
-    vmwrite(VMCS_HOST_RSP, rsp);
-    vmwrite(VMCS_HOST_RIP, (u64)(uintptr_t)vmx_exit_entry);
     vmwrite(VMCS_HOST_CR0, read_cr0());
     vmwrite(VMCS_HOST_CR3, read_cr3());
     vmwrite(VMCS_HOST_CR4, read_cr4());
@@ -192,7 +186,6 @@ static u64 write_host_state(struct vcpu *vcpu)
     vmwrite(VMCS_HOST_SYSENTER_ESP, 0);
     vmwrite(VMCS_HOST_SYSENTER_EIP, 0);
     write_host_features();
-    return rsp;
 }
 
 const char *vmx_prepare(struct vcpu *vcpu, const struct start_state *start)
@@ -220,10 +213,18 @@ const char *vmx_prepare(struct vcpu *vcpu, const struct start_state *start)
     return NULL;
 }
 
+/* The stack is the one that this CPU runs on: exits start at its top again, with the address of the vcpu on
+ * it. */
 void vmx_run(struct vcpu *vcpu)
 {
-    u64 rsp = write_host_state(vcpu);
+    u64 rsp =
+        this_cpu()->stack_top - 2 * sizeof(u64); /* keeps the alignment of 16 bytes that the ABI asks for */
 
+    *(struct vcpu **)rsp = vcpu; // NOLINT(performance-no-int-to-ptr)
+    vmx_of(vcpu)->host_rsp = rsp;
+    vmx_write_host_state();
+    vmwrite(VMCS_HOST_RSP, rsp);
+    vmwrite(VMCS_HOST_RIP, (u64)(uintptr_t)vmx_exit_entry);
     if (machine.tdp.flush_pending)
         vmx_flush_tdp(vcpu);
     this_cpu()->nmi_hook = vmx_nmi_hook;

@@ -13,8 +13,13 @@
 struct vmx_vcpu {
     hpa_t vmxon_region, vmcs, msr_bitmap; /* a frame each */
     u64 ept_pointer;
-    u16 vpid;    /* 0: not in use */
-    u32 primary; /* primary processor-based controls, without NMI-window exiting, which follows nmi_pending */
+    u16 vpid; /* 0: not in use */
+    /*
+     * Of the hardware's current VMCS: the primary processor-based controls without those that follow
+     * nmi_pending, and which these are: NMI-window exiting, or whatever leads to L1 while L2 runs.
+     */
+    u32 primary, nmi_controls;
+    u64 host_rsp;
     bool vmcs_current; /* VMREAD works */
 };
 
@@ -26,6 +31,10 @@ static inline struct vmx_vcpu *vmx_of(const struct vcpu *vcpu)
 /* --- setup.c --- */
 
 const char *vmx_enable(struct vcpu *vcpu);
+/* A frame for a VMCS, with its revision identifier. False if the frame pool is empty. */
+bool vmx_alloc_region(hpa_t *region);
+/* The host-state area of the hardware's current VMCS, but for RIP and RSP. */
+void vmx_write_host_state(void);
 const char *vmx_prepare(struct vcpu *vcpu, const struct start_state *start);
 _Noreturn void vmx_run(struct vcpu *vcpu);
 
@@ -78,8 +87,17 @@ void vmx_skip_special_instruction(u64 next, u64 rip);
 /* An NMI exit, and the exit of an NMI window. */
 void vmx_nmi_exit(struct vcpu *vcpu);
 void vmx_nmi_window_exit(struct vcpu *vcpu);
+/* Injects the NMI that waits, or leaves it to v->nmi_controls if the guest cannot take it yet. */
+void vmx_deliver_nmi(struct vcpu *vcpu);
 /* For percpu.nmi_hook. */
 void vmx_nmi_hook(struct vcpu *vcpu);
+/*
+ * Makes another VMCS the hardware's current one. `primary` and `nmi_controls` are as in struct vmx_vcpu; the
+ * VMCS's control is written, whatever it was.
+ */
+void vmx_switch_vmcs(struct vcpu *vcpu, hpa_t vmcs, u32 primary, u32 nmi_controls);
+/* Writes the primary controls of the current VMCS after a change of v->primary or v->nmi_controls. */
+void vmx_write_primary(struct vcpu *vcpu);
 /* Turns the exit after the next instruction on or off. */
 void vmx_set_single_step(struct vcpu *vcpu, bool on);
 
@@ -96,11 +114,19 @@ const char *vmx_reason_name(u32 reason);
 
 /* Host RIP of the VMCS: a VM exit arrives here, with host RSP pointing to the address of the vcpu. */
 void vmx_exit_entry(void);
-/* First entry of a vcpu; `host_rsp` is the host RSP of its VMCS. */
+/* The same for a vmcs02. */
+void vmx_l2_exit_entry(void);
+/* First entry through a VMCS; `host_rsp` is its host RSP, v->host_rsp. */
 _Noreturn void vmx_launch(struct vcpu *vcpu, u64 host_rsp);
-/* Called by the stub at each exit; when it returns, the stub resumes the guest. */
+/* Called by the stub at each exit; when it returns, the stub resumes the guest of the current VMCS. */
 void vmx_exit(struct vcpu *vcpu);
-/* Called by the stub if VMLAUNCH or VMRESUME fell through; `valid` tells VMfailValid from VMfailInvalid. */
-_Noreturn void vmx_entry_failed(struct vcpu *vcpu, bool valid);
+void vmx_l2_exit(struct vcpu *vcpu);
+/*
+ * Called by the stub if VMLAUNCH or VMRESUME fell through; `valid` tells VMfailValid from VMfailInvalid.
+ * Returns if it was an entry to L2: then the stub resumes L1.
+ */
+void vmx_entry_failed(struct vcpu *vcpu, bool valid);
+/* What is left to do for the guest of the current VMCS before it is entered; `rip` is that of the exit. */
+void vmx_finish_exit(struct vcpu *vcpu, enum exit_action action, u64 rip);
 
 #endif
