@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The encodings of the VMCS fields that Umbra uses, under the headings of SDM vol. 3D appendix B, and VMREAD
- * and VMWRITE. All accesses are to the current VMCS of this CPU.
+ * The encodings of the VMCS fields that Umbra uses or lets L1 use, under the headings of SDM vol. 3D appendix
+ * B, and VMREAD and VMWRITE. All accesses are to the current VMCS of this CPU.
  */
 #ifndef UMBRA_VMX_VMCS_H
 #define UMBRA_VMX_VMCS_H
@@ -11,6 +11,8 @@
 enum vmcs_field {
     /* B.1.1 16-bit control fields */
     VMCS_VPID = 0x0000,
+    VMCS_POSTED_INTERRUPT_VECTOR = 0x0002,
+    VMCS_EPTP_INDEX = 0x0004,
 
     /* B.1.2 16-bit guest-state fields */
     VMCS_GUEST_ES_SELECTOR = 0x0800,
@@ -21,6 +23,8 @@ enum vmcs_field {
     VMCS_GUEST_GS_SELECTOR = 0x080a,
     VMCS_GUEST_LDTR_SELECTOR = 0x080c,
     VMCS_GUEST_TR_SELECTOR = 0x080e,
+    VMCS_GUEST_INTERRUPT_STATUS = 0x0810,
+    VMCS_PML_INDEX = 0x0812,
 
     /* B.1.3 16-bit host-state fields */
     VMCS_HOST_ES_SELECTOR = 0x0c00,
@@ -32,9 +36,31 @@ enum vmcs_field {
     VMCS_HOST_TR_SELECTOR = 0x0c0c,
 
     /* B.2.1 64-bit control fields */
+    VMCS_IO_BITMAP_A = 0x2000,
+    VMCS_IO_BITMAP_B = 0x2002,
     VMCS_MSR_BITMAPS = 0x2004,
+    VMCS_EXIT_MSR_STORE = 0x2006,
+    VMCS_EXIT_MSR_LOAD = 0x2008,
+    VMCS_ENTRY_MSR_LOAD = 0x200a,
+    VMCS_EXECUTIVE_VMCS = 0x200c,
+    VMCS_PML_ADDRESS = 0x200e,
+    VMCS_TSC_OFFSET = 0x2010,
+    VMCS_VIRTUAL_APIC = 0x2012,
+    VMCS_APIC_ACCESS = 0x2014,
+    VMCS_POSTED_INTERRUPT_DESCRIPTOR = 0x2016,
+    VMCS_VM_FUNCTION_CONTROLS = 0x2018,
     VMCS_EPT_POINTER = 0x201a,
+    VMCS_EOI_EXIT_BITMAP0 = 0x201c,
+    VMCS_EOI_EXIT_BITMAP1 = 0x201e,
+    VMCS_EOI_EXIT_BITMAP2 = 0x2020,
+    VMCS_EOI_EXIT_BITMAP3 = 0x2022,
+    VMCS_EPTP_LIST = 0x2024,
+    VMCS_VMREAD_BITMAP = 0x2026,
+    VMCS_VMWRITE_BITMAP = 0x2028,
+    VMCS_VE_INFORMATION = 0x202a,
     VMCS_XSS_EXITING_BITMAP = 0x202c,
+    VMCS_ENCLS_EXITING_BITMAP = 0x202e,
+    VMCS_TSC_MULTIPLIER = 0x2032,
 
     /* B.2.2 64-bit read-only data field */
     VMCS_GUEST_PHYSICAL_ADDRESS = 0x2400,
@@ -75,7 +101,10 @@ enum vmcs_field {
     VMCS_ENTRY_INTERRUPTION = 0x4016,
     VMCS_ENTRY_ERROR_CODE = 0x4018,
     VMCS_ENTRY_INSTRUCTION_LENGTH = 0x401a,
+    VMCS_TPR_THRESHOLD = 0x401c,
     VMCS_SECONDARY_CONTROLS = 0x401e,
+    VMCS_PLE_GAP = 0x4020,
+    VMCS_PLE_WINDOW = 0x4022,
 
     /* B.3.2 32-bit read-only data fields */
     VMCS_INSTRUCTION_ERROR = 0x4400,
@@ -85,6 +114,7 @@ enum vmcs_field {
     VMCS_VECTORING = 0x4408, /* IDT-vectoring information */
     VMCS_VECTORING_ERROR_CODE = 0x440a,
     VMCS_EXIT_INSTRUCTION_LENGTH = 0x440c,
+    VMCS_EXIT_INSTRUCTION_INFORMATION = 0x440e,
 
     /* B.3.3 32-bit guest-state fields */
     VMCS_GUEST_ES_LIMIT = 0x4800,
@@ -109,6 +139,7 @@ enum vmcs_field {
     VMCS_GUEST_ACTIVITY = 0x4826,
     VMCS_GUEST_SMBASE = 0x4828,
     VMCS_GUEST_SYSENTER_CS = 0x482a,
+    VMCS_GUEST_PREEMPTION_TIMER = 0x482e,
 
     /* B.3.4 32-bit host-state field */
     VMCS_HOST_SYSENTER_CS = 0x4c00,
@@ -118,9 +149,17 @@ enum vmcs_field {
     VMCS_CR4_MASK = 0x6002,
     VMCS_CR0_SHADOW = 0x6004,
     VMCS_CR4_SHADOW = 0x6006,
+    VMCS_CR3_TARGET0 = 0x6008,
+    VMCS_CR3_TARGET1 = 0x600a,
+    VMCS_CR3_TARGET2 = 0x600c,
+    VMCS_CR3_TARGET3 = 0x600e,
 
     /* B.4.2 natural-width read-only data fields */
     VMCS_EXIT_QUALIFICATION = 0x6400,
+    VMCS_IO_RCX = 0x6402,
+    VMCS_IO_RSI = 0x6404,
+    VMCS_IO_RDI = 0x6406,
+    VMCS_IO_RIP = 0x6408,
     VMCS_GUEST_LINEAR_ADDRESS = 0x640a,
 
     /* B.4.3 natural-width guest-state fields */
