@@ -8,6 +8,7 @@
 #define UMBRA_NESTED_VMX_NESTED_H
 
 #include "mm/paging.h"
+#include "nested/shadow.h"
 #include "nested/vmcs12.h"
 #include "vcpu/nested.h"
 #include "vcpu/vcpu.h"
@@ -126,6 +127,14 @@ void nested_vmx_forget_vmcs02(struct vcpu *vcpu, u64 region);
 
 /* The current vmcs12 has just been exchanged (VMPTRLD): dirty is VMCS12_ALL. Chooses or evicts a vmcs02. */
 void nested_vmx_select_vmcs02(struct vcpu *vcpu);
+
+/* --- vmx-ept.c --- */
+
+/* Of the machine, made by the first nested_vmx_transitions_init(): for INVEPT, and for shadow_wrote(). */
+struct shadow *nested_vmx_shadow(void);
+struct shadow_cpu *nested_vmx_shadow_cpu(const struct vcpu *vcpu);
+/* L1's INVVPID, whatever L2 runs on: a VPID of L1, or SHADOW_ALL_TAGS. */
+void nested_vmx_invalidate_linear(struct vcpu *vcpu, u32 l1_vpid);
 
 /* Hooks l2_exit and l2_entry_failed. */
 enum exit_action nested_vmx_l2_exit(struct vcpu *vcpu, u32 reason);
