@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What L1 is told of its VMX: the capability MSRs, computed as hardware AND implemented, and what follows
+ * from them for checks. Constant after boot. Pure but for the one function that reads the hardware's MSRs.
+ */
+#ifndef UMBRA_NESTED_VMX_CAPABILITY_H
+#define UMBRA_NESTED_VMX_CAPABILITY_H
+
+#include "arch/msr.h"
+#include "arch/types.h"
+#include "vmx/controls.h"
+
+enum { VMX_MSRS = MSR_IA32_VMX_EXIT_CTLS2 - MSR_IA32_VMX_BASIC + 1 };
+
+/* IA32_VMX_BASIC, SDM vol. 3D A.1 */
+#define VMX_BASIC_REVISION      BITS(30, 0)
+#define VMX_BASIC_REGION_SHIFT  32u
+#define VMX_BASIC_MEMORY_TYPE   BITS(53, 50)
+#define VMX_BASIC_WRITE_BACK    (6ull << 50)
+#define VMX_BASIC_INS_OUTS      BIT(54) /* instruction information of INS and OUTS */
+#define VMX_BASIC_TRUE_CONTROLS BIT(55)
+#define VMX_BASIC_ANY_ERROR_CODE                                                                             \
+    BIT(56) /* injected hardware exceptions may come with or without an error code */
+
+/* IA32_VMX_MISC, SDM vol. 3D A.6 */
+#define VMX_MISC_TIMER_RATE        BITS(4, 0)
+#define VMX_MISC_STORES_LMA        BIT(5) /* an exit stores EFER.LMA into "IA-32e mode guest" */
+#define VMX_MISC_ACTIVITY_HLT      BIT(6)
+#define VMX_MISC_ACTIVITY_SHUTDOWN BIT(7)
+#define VMX_MISC_ACTIVITY_SIPI     BIT(8)
+#define VMX_MISC_CR3_TARGETS_SHIFT 16u
+#define VMX_MISC_CR3_TARGETS       BITS(24, 16)
+#define VMX_MISC_MSR_LIST          BITS(27, 25) /* lists of 512 * (n + 1) MSRs */
+#define VMX_MISC_VMWRITE_ANY       BIT(29)      /* VMWRITE can write read-only data fields */
+#define VMX_MISC_INJECT_LENGTH_0   BIT(30)
+
+/* IA32_VMX_EPT_VPID_CAP, SDM vol. 3D A.10, as far as vmx/capability.h does not name it */
+#define EPT_WALK_5                     BIT(7)
+#define EPT_UNCACHEABLE                BIT(8)
+#define EPT_SUPERVISOR_SHADOW_STACK    BIT(23)
+#define VPID_INVVPID_ADDRESS           BIT(40)
+#define VPID_INVVPID_RETAINING_GLOBALS BIT(43)
+
+/* IA32_VMX_VMFUNC */
+#define VMFUNC_EPTP_SWITCHING BIT(0)
+
+/* What the capabilities of L1 are computed from. */
+struct vmx_hardware {
+    u64 msr[VMX_MSRS];     /* 0 where the CPU has none */
+    bool perf_global_ctrl; /* the MSR exists and Umbra switches it */
+    u64 perf_global_valid; /* its writable bits, CPUID.0AH */
+    unsigned maxphyaddr;
+    bool la57, lam, bus_lock, rtm, cet_shadow_stack, cet_ibt;
+};
+
+struct nested_vmx_capability {
+    u64 msr[VMX_MSRS]; /* index: number - MSR_IA32_VMX_BASIC */
+    unsigned maxphyaddr;
+    /* Bits that may be set: of MSRs that the VMCS has fields of, and of CR3. */
+    u64 debugctl_valid, efer_valid, perf_global_valid, s_cet_valid, cr3_valid;
+    bool la57, rtm;
+};
+
+/* Where the bits of a word are that L1 gets through: "allowed" as a TRUE capability MSR has it. */
+u64 nested_vmx_allowed(const struct nested_vmx_capability *capability, enum control_word word);
+
+/* Is the 1-setting of that control offered? */
+static inline bool nested_vmx_offers(const struct nested_vmx_capability *capability, enum control_word word,
+                                     u64 control)
+{
+    return ((nested_vmx_allowed(capability, word) >> 32) & control) != 0;
+}
+
+static inline u64 nested_vmx_msr(const struct nested_vmx_capability *capability, u32 msr)
+{
+    return capability->msr[msr - MSR_IA32_VMX_BASIC];
+}
+
+/* One control that is offered where the hardware has it, and why L1's setting of it has its effect on L2. */
+struct nested_control_row {
+    enum control_word word;
+    u64 bit;
+    const char *reason; /* a clause that completes "because ..." */
+};
+
+/* The table of implemented controls; what it does not name is not offered. */
+extern const struct nested_control_row nested_control_rows[];
+extern const size_t nested_control_count;
+
+void nested_vmx_capability_compute(const struct vmx_hardware *hardware,
+                                   struct nested_vmx_capability *capability);
+
+/* Reads this CPU's MSRs and CPUID. Only on a CPU with VMX. */
+void vmx_hardware_read(struct vmx_hardware *hardware);
+
+/*
+ * IA32_FEATURE_CONTROL as L1 reads it: locked, VMX outside SMX enabled; `masked` is the value without
+ * nesting.
+ */
+u64 nested_vmx_feature_control(u64 masked);
+
+/* This machine's: computed once at boot. */
+extern struct nested_vmx_capability nested_vmx_capability;
+
+#endif
