@@ -64,6 +64,7 @@ size: $(BUILD)/umbra.elf
 HOSTFLAGS := -std=gnu17 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer $(WARNINGS) -I. -I$(BUILD)
 
 # Every unit test by name, with the sources that it is linked with; none is found by itself, so none is lost unseen.
+# unit-main-NAME: the test's own source, where that is not tests/unit/test-NAME.c.
 UNIT_TESTS :=
 UNIT_TESTS += format
 unit-format := arch/format.c
@@ -74,12 +75,13 @@ unit-decode := arch/decode.c arch/decode-tables.c
 UNIT_TESTS += decode-zydis
 unit-decode-zydis := arch/decode.c arch/decode-tables.c
 unit-libs-decode-zydis := -lZydis
-UNIT_TESTS += guest-walk
-unit-guest-walk := mm/guest-walk.c mm/guest-mem.c mm/memmap.c
+UNIT_TESTS += guest-mem
+unit-guest-mem := mm/guest-mem.c mm/guest-paging.c mm/memmap.c mm/linear.c mm/walk.c mm/fault.c mm/paging.c mm/paging-format.c mm/permission.c
 UNIT_TESTS += vmx-controls
 unit-vmx-controls := vmx/controls.c vmx/cr0.c
 UNIT_TESTS += svm
-unit-svm := svm/controls.c svm/efer.c svm/event.c svm/exit-name.c svm/instruction.c svm/step.c svm/view.c arch/decode.c arch/decode-tables.c
+unit-svm := svm/controls.c svm/efer.c svm/event.c svm/exit-name.c svm/instruction.c svm/step.c svm/view.c \
+            mm/paging.c mm/paging-format.c mm/permission.c arch/decode.c arch/decode-tables.c
 UNIT_TESTS += memmap
 unit-memmap := mm/memmap.c
 UNIT_TESTS += frame
@@ -130,6 +132,19 @@ unit-flags-walk := $(fast-flags)
 UNIT_TESTS += walk-2d
 unit-walk-2d := $(paging-core) $(paging-twin)
 unit-flags-walk-2d := $(fast-flags)
+UNIT_TESTS += linear
+unit-linear := $(paging-core) $(paging-twin)
+unit-flags-linear := $(fast-flags)
+UNIT_TESTS += walk-asan walk-2d-asan linear-asan
+unit-main-walk-asan := tests/unit/test-walk.c
+unit-walk-asan := $(paging-core) $(paging-twin)
+unit-flags-walk-asan := -DWALK_CASES=40000u
+unit-main-walk-2d-asan := tests/unit/test-walk-2d.c
+unit-walk-2d-asan := $(paging-core) $(paging-twin)
+unit-flags-walk-2d-asan := -DWALK_2D_CASES=10000u
+unit-main-linear-asan := tests/unit/test-linear.c
+unit-linear-asan := $(paging-core) $(paging-twin)
+unit-flags-linear-asan := -DLINEAR_ADDRESSES=200000u -DLINEAR_OPERANDS=20000u
 
 UNIT_BINARIES := $(UNIT_TESTS:%=$(BUILD)/unit/test-%)
 
@@ -137,7 +152,7 @@ UNIT_BINARIES := $(UNIT_TESTS:%=$(BUILD)/unit/test-%)
 UNIT_HEADERS := $(wildcard $(ROOMS:%=%/*.h) tests/unit/*.h tests/specification/*.h)
 
 define unit_rule
-$(BUILD)/unit/test-$(1): tests/unit/test-$(1).c $(unit-$(1)) $(UNIT_HEADERS)
+$(BUILD)/unit/test-$(1): $(or $(unit-main-$(1)),tests/unit/test-$(1).c) $(unit-$(1)) $(UNIT_HEADERS)
 	@mkdir -p $$(@D)
 	@echo "  HOSTCC  $$@"
 	@$(HOSTCC) $(HOSTFLAGS) $(unit-flags-$(1)) $$(filter %.c,$$^) -o $$@ -lcmocka $(unit-libs-$(1))

@@ -5,6 +5,7 @@
 #include "arch/layout.h"
 #include "arch/print.h"
 #include "mm/frame.h"
+#include "mm/guest-paging.h"
 #include "mm/own-tables.h"
 #include "mm/phys.h"
 
@@ -120,6 +121,7 @@ const char *boot_memory_init(const struct boot_info *info)
         return "Umbra's memory pool is too small for its own page tables: give the machine less or more "
                "memory and report it";
 
+    guest_paging_settled();
     boot_relocate(phys_to_virt(hpa(umbra_region.start)), image_bytes(), own_tables.root.raw);
     return NULL;
 }

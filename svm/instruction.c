@@ -55,11 +55,11 @@ bool svm_instruction_moves_to_paging_cr(const struct instruction *decoded)
 
 bool svm_fetch_instruction(struct svm_vcpu *svm, struct instruction *decoded)
 {
-    struct guest_paging paging = svm_paging(svm);
+    struct linear_context context = svm_linear_context(svm);
     u8 bytes[INSTRUCTION_MAX_BYTES];
-    size_t count = guest_fetch(&paging, svm->vmcb->save.rip, bytes, sizeof(bytes));
+    size_t count = linear_fetch(&context, svm_linear_rip(svm), bytes, sizeof(bytes));
 
-    return decode_instruction(bytes, count, guest_decode_mode(&paging), decoded) == DECODE_OK;
+    return decode_instruction(bytes, count, svm_decode_mode(svm), decoded) == DECODE_OK;
 }
 
 static void set_next_rip(struct svm_vcpu *svm, u64 length)
@@ -71,16 +71,17 @@ static void set_next_rip(struct svm_vcpu *svm, u64 length)
 
 /* For the next exit by the same instruction: a loop around CPUID is what a guest measures a hypervisor with.
  */
-static void remember(struct svm_vcpu *svm, const struct guest_paging *paging)
+static void remember(struct svm_vcpu *svm, const struct linear_context *context)
 {
     const struct vmcb_save *save = &svm->vmcb->save;
-    gpa_t where;
+    unsigned access = ACCESS_FETCH | (context->cpl == 3 ? ACCESS_USER : 0);
+    struct walk code;
 
     svm->last.cs_attributes = SVM_LAST_NONE;
-    if (guest_decode_mode(paging) != DECODE_MODE_64 ||
-        guest_walk(paging, gva(save->rip), &where) != GUEST_WALK_OK)
+    if (!context->code_64 ||
+        walk(context->paging, context->memory, context->root, save->rip, access, &code) != WALK_OK)
         return;
-    svm->last.bytes = guest_view(where, sizeof(*svm->last.bytes));
+    svm->last.bytes = guest_view(gpa(code.address), sizeof(*svm->last.bytes));
     if (svm->last.bytes == NULL)
         return;
     svm->last.rip = save->rip;
@@ -95,11 +96,11 @@ static void remember(struct svm_vcpu *svm, const struct guest_paging *paging)
  */
 bool svm_decode_next_rip(struct svm_vcpu *svm, enum svm_instruction which)
 {
-    struct guest_paging paging = svm_paging(svm);
+    struct linear_context context = svm_linear_context(svm);
     struct instruction decoded;
     u8 bytes[3];
     size_t wanted = instructions[which].bytes;
-    size_t count = guest_fetch(&paging, svm->vmcb->save.rip, bytes, wanted);
+    size_t count = linear_fetch(&context, svm_linear_rip(svm), bytes, wanted);
 
     /* In ROM or a device's memory, which Umbra does not read: prefixes are assumed to be absent. */
     bool plain = count < wanted || (bytes[0] == OPCODE_ESCAPE && bytes[1] == instructions[which].opcode &&
@@ -107,7 +108,7 @@ bool svm_decode_next_rip(struct svm_vcpu *svm, enum svm_instruction which)
     if (plain) {
         set_next_rip(svm, wanted);
         if (count == sizeof(u16))
-            remember(svm, &paging);
+            remember(svm, &context);
         return true;
     }
     if (!svm_fetch_instruction(svm, &decoded) || !svm_instruction_is(&decoded, which))

@@ -8,7 +8,8 @@
 #ifndef UMBRA_SVM_SVM_H
 #define UMBRA_SVM_SVM_H
 
-#include "mm/guest-walk.h"
+#include "arch/decode.h"
+#include "mm/linear.h"
 #include "svm/vmcb.h"
 #include "vcpu/vcpu.h"
 
@@ -46,6 +47,7 @@ struct svm_vcpu {
     hpa_t host_vmcb_frame; /* Umbra's own state that VMRUN does not switch, for VMSAVE and VMLOAD */
     u64 efer_writable;
     struct svm_last_instruction last;
+    struct paging paging; /* the guest's, for svm_linear_context() */
     struct svm_step step;
 };
 _Static_assert(sizeof(struct svm_vcpu) <= PAGE_SIZE, "it is allocated as one frame");
@@ -66,8 +68,11 @@ void svm_flush_guest(struct svm_vcpu *svm);
 
 /* The registers that the neutral handlers ask for. */
 struct exit_context svm_context(const struct svm_vcpu *svm);
-/* As guest_walk() and guest_fetch() need it. */
-struct guest_paging svm_paging(const struct svm_vcpu *svm);
+/* For access to guest memory by linear address; refers to svm->paging. */
+struct linear_context svm_linear_context(struct svm_vcpu *svm);
+/* How the guest's code is to be decoded, and the linear address of CS:RIP. */
+enum decode_mode svm_decode_mode(const struct svm_vcpu *svm);
+u64 svm_linear_rip(const struct svm_vcpu *svm);
 
 /* vendor.dump */
 void svm_dump(struct vcpu *vcpu);

@@ -13,6 +13,7 @@
 #include "arch/msr.h"
 #include "arch/x86.h"
 #include "mm/guest-mem.h"
+#include "mm/guest-paging.h"
 #include "svm/capability.h"
 #include "svm/controls.h"
 #include "svm/efer.h"
@@ -48,28 +49,28 @@ void svm_guest_shutdown(struct svm_vcpu *of, const char *reason)
     longjmp(shutdown_jump, 1);
 }
 
-enum decode_mode guest_decode_mode(const struct guest_paging *paging)
-{
-    if ((paging->efer & EFER_LMA) != 0 && paging->cs_long)
-        return DECODE_MODE_64;
-    return paging->cs_32_bit ? DECODE_MODE_32 : DECODE_MODE_16;
-}
+struct paging_memory guest_paging_memory;
 
-size_t guest_fetch(const struct guest_paging *paging, u64 rip, u8 *dst, size_t bytes)
+size_t linear_fetch(const struct linear_context *context, u64 linear, u8 *dst, size_t bytes)
 {
     size_t count = bytes < code_bytes ? bytes : code_bytes;
-    (void)paging;
-    (void)rip;
+
+    assert_ptr_equal(context->memory, &guest_paging_memory);
+    assert_int_equal(linear, svm_linear_rip(&svm));
     memcpy(dst, code, count);
     fetches++;
     return count;
 }
 
-enum guest_walk_status guest_walk(const struct guest_paging *paging, gva_t address, gpa_t *translated)
+enum walk_status walk(const struct paging *paging, const struct paging_memory *memory, u64 root, u64 address,
+                      unsigned access, struct walk *result)
 {
-    (void)paging;
-    *translated = gpa(address.raw & PAGE_MASK);
-    return GUEST_WALK_OK;
+    assert_int_equal(role_format(paging->role), PAGING_4LEVEL);
+    assert_ptr_equal(memory, &guest_paging_memory);
+    assert_int_equal(root, vmcb.save.cr3);
+    assert_int_equal(access, ACCESS_FETCH | (vmcb.save.cpl == 3 ? ACCESS_USER : 0));
+    result->address = address & PAGE_MASK;
+    return WALK_OK;
 }
 
 /* One page of RAM; the code is at the same place in each page. */
