@@ -138,13 +138,13 @@ unit-flags-linear := $(fast-flags)
 UNIT_TESTS += walk-asan walk-2d-asan linear-asan
 unit-main-walk-asan := tests/unit/test-walk.c
 unit-walk-asan := $(paging-core) $(paging-twin)
-unit-flags-walk-asan := -DWALK_CASES=40000u
+unit-flags-walk-asan := -DWALK_CASES=120000u
 unit-main-walk-2d-asan := tests/unit/test-walk-2d.c
 unit-walk-2d-asan := $(paging-core) $(paging-twin)
-unit-flags-walk-2d-asan := -DWALK_2D_CASES=10000u
+unit-flags-walk-2d-asan := -DWALK_2D_CASES=40000u
 unit-main-linear-asan := tests/unit/test-linear.c
 unit-linear-asan := $(paging-core) $(paging-twin)
-unit-flags-linear-asan := -DLINEAR_ADDRESSES=200000u -DLINEAR_OPERANDS=20000u
+unit-flags-linear-asan := -DLINEAR_ADDRESSES=500000u -DLINEAR_OPERANDS=60000u
 
 UNIT_BINARIES := $(UNIT_TESTS:%=$(BUILD)/unit/test-%)
 

@@ -30,11 +30,12 @@ static u64 mask_pointer(u64 pointer, unsigned top)
 /*
  * SDM, linear-address masking: bit 63 of the pointer (not the CPL) tells user from supervisor pointers. User:
  * CR3.LAM_U57 keeps 57 bits, else CR3.LAM_U48 keeps 48. Supervisor: CR4.LAM_SUP keeps 57 with 5-level, 48
- * with 4-level paging. Only in 64-bit mode, only for data accesses, and before the canonical check.
+ * with 4-level paging. Only in 64-bit mode, only for data accesses by instructions (not by the CPU to system
+ * structures), and before the canonical check.
  */
 u64 spec_lam(const struct spec_linear_request *request, u64 pointer)
 {
-    if (request->mode != SPEC_64BIT)
+    if (request->mode != SPEC_64BIT || request->segment.system)
         return pointer;
     if (pointer >> 63 != 0) {
         if (!request->lam_sup)
@@ -72,33 +73,34 @@ static enum spec_linear_result linear_64bit(const struct spec_linear_request *re
 }
 
 /*
- * SDM 5.4.1 and 5.5 (table 3-1), protected mode only: a null selector refuses everything; a code segment
- * refuses writes, and reads if it is execute-only; a data segment refuses writes unless it is writable.
- * Real-address and virtual-8086 mode do not check types (SDM 21.1, 21.2).
+ * SDM 5.4.1 and 5.5 (table 3-1): a null selector refuses everything; a code segment refuses writes, and reads
+ * if it is execute-only; a data segment refuses writes unless it is writable. In real-address and
+ * virtual-8086 mode the hidden part's attributes stay in force as they were loaded (SDM 11.9.2): usable and
+ * writable, if that mode loaded them. System structures have no such type.
  */
 static bool type_allows(const struct spec_linear_request *request)
 {
     bool code = (request->segment.type & 8) != 0;
     bool readable_or_writable = (request->segment.type & 2) != 0;
 
-    if (request->mode != SPEC_PROTECTED)
-        return true;
     if (request->segment.unusable)
         return false;
+    if (request->segment.system)
+        return true;
     if (request->write)
         return !code && readable_or_writable;
     return !code || readable_or_writable;
 }
 
 /*
- * SDM 5.3: an offset beyond the limit is refused; in an expand-down data segment (type bit 2 without bit 3)
- * the valid offsets are limit + 1 to FFFFH, or to FFFFFFFFH with the B flag.
+ * SDM 5.3: an offset beyond the limit is refused; in an expand-down data segment (type bit 2 without bit 3,
+ * not a system structure) the valid offsets are limit + 1 to FFFFH, or to FFFFFFFFH with the B flag.
  */
 static bool limit_allows(const struct spec_linear_request *request, u64 offset)
 {
     const struct spec_segment *segment = &request->segment;
 
-    if ((segment->type & 0xC) == 0x4)
+    if (!segment->system && (segment->type & 0xC) == 0x4)
         return offset > segment->limit && offset <= (segment->big ? 0xFFFFFFFFull : 0xFFFFull);
     return offset <= segment->limit;
 }

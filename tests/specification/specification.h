@@ -216,6 +216,7 @@ struct spec_segment {
         type; /* SDM table 3-1: bit 3 code, bit 2 expand-down or conforming, bit 1 writable or readable */
     bool big; /* B flag */
     bool unusable; /* loaded with a null selector */
+    bool system;   /* GDT, LDT, IDT or TSS: the CPU itself reads it, with base and limit only */
 };
 
 struct spec_linear_request {

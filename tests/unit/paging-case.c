@@ -272,7 +272,17 @@ static enum memory_status code_write(const struct paging_memory *code, gpa_t add
     if (!in_memory(memory, address.raw, bytes))
         return MEMORY_NOT_OWNED;
     memcpy(memory->bytes + (address.raw - memory->base), src, bytes);
+    if (memory->data_writes < ARRAY_SIZE(memory->data_write)) {
+        memory->data_write[memory->data_writes].address = address.raw;
+        memory->data_write[memory->data_writes].bytes = bytes;
+    }
+    memory->data_writes++;
     return MEMORY_OK;
+}
+
+static bool code_writable(const struct paging_memory *code, gpa_t address, size_t bytes)
+{
+    return in_memory((const struct case_memory *)(const void *)code, address.raw, bytes);
 }
 
 void case_memory_init(struct case_memory *memory)
@@ -282,6 +292,7 @@ void case_memory_init(struct case_memory *memory)
     memory->code.compare_exchange = code_compare_exchange;
     memory->code.read = code_read;
     memory->code.write = code_write;
+    memory->code.writable = code_writable;
     memory->spec = (struct spec_memory){.context = memory, .read = spec_read_memory};
     for (u64 offset = 0; offset < CASE_BYTES; offset += 8)
         case_poke(memory, offset, 8, random_u64());
@@ -291,6 +302,7 @@ void case_memory_place(struct case_memory *memory, u64 base)
 {
     memory->base = base;
     memory->writes = 0;
+    memory->data_writes = 0;
     memory->disturbed = false;
     memory->code.window = memory->bytes;
     memory->code.window_start = base;

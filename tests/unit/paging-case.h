@@ -70,6 +70,10 @@ struct case_memory {
         u64 address, before, after;
         unsigned bytes;
     } journal[CASE_JOURNAL];
+    unsigned data_writes; /* calls of write(), the first of them noted */
+    struct {
+        u64 address, bytes;
+    } data_write[2];
     u8 bytes[CASE_BYTES] __attribute__((aligned(4096)));
 };
 

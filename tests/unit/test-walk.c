@@ -17,7 +17,7 @@
 
 /* Smaller where the test is built slow, with all sanitizers. */
 #ifndef WALK_CASES
-#define WALK_CASES 2000000u
+#define WALK_CASES 1500000u
 #endif
 /* So many cases share one machine state, since its preparation costs more than a walk. */
 #define CASES_PER_MACHINE 16u
