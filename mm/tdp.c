@@ -253,6 +253,7 @@ static void merge_table(struct tdp *tdp, unsigned level, u64 *slot)
         return;
     write_entry(tdp, slot, entry, merged);
     retire_tables(tdp, level, entry);
+    tdp->changes++;
 }
 
 /* Second pass: it needs no memory, because wherever it descends there is a table. */
@@ -275,6 +276,7 @@ static void commit(struct tdp *tdp, const struct change *change, unsigned level,
         } else if (step == STEP_REPLACE) {
             write_entry(tdp, slot, entry, changed_entry(tdp, change, level, entry, at));
             retire_tables(tdp, level, entry);
+            tdp->changes += tdp_entry_present(&tdp->config, entry);
         }
     }
 }
@@ -378,6 +380,32 @@ struct tdp_leaf tdp_lookup(const struct tdp *tdp, gpa_t gpa)
         leaf.type = tdp_entry_type(&tdp->config, entry);
     }
     return leaf;
+}
+
+u64 *tdp_track(struct tdp *tdp, gpa_t page)
+{
+    unsigned level = TDP_LEVELS;
+    u64 *slot = &table_entries(tdp->root.raw)[tdp_entry_index(page.raw, level)];
+
+    if (!tdp->config.accessed_dirty || page.raw >= BIT(48))
+        return NULL;
+    for (; level > 1; level--) {
+        u64 entry = read_entry(slot);
+        if (!tdp_entry_present(&tdp->config, entry))
+            return NULL;
+        if (!tdp_entry_is_table(&tdp->config, level, entry) && !make_table(tdp, level, slot))
+            return NULL;
+        slot = &table_entries(tdp_entry_address(read_entry(slot)))[tdp_entry_index(page.raw, level - 1)];
+    }
+    return tdp_entry_present(&tdp->config, read_entry(slot)) ? slot : NULL;
+}
+
+void tdp_clear_dirty(struct tdp *tdp, u64 *entry)
+{
+    u64 dirty = tdp->config.format == TDP_NPT ? NPT_DIRTY : EPT_DIRTY;
+
+    __atomic_fetch_and(entry, ~dirty, __ATOMIC_SEQ_CST);
+    tdp->flush_pending = true;
 }
 
 void tdp_flushed(struct tdp *tdp)

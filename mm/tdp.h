@@ -40,6 +40,11 @@ struct tdp {
      * not present before needs no flush.
      */
     bool flush_pending;
+    /*
+     * Counts whenever what a present entry translated to has changed, or a table that was tracked may be
+     * gone: whatever was derived from this map, and each address that tdp_track() gave, is void then.
+     */
+    u64 changes;
     /* Frames of tables that were unlinked; freed by tdp_flushed(). A list through the frames' first word. */
     u64 retired;
 };
@@ -94,6 +99,23 @@ struct tdp_leaf {
     unsigned level; /* 1 = 4 KByte */
 };
 struct tdp_leaf tdp_lookup(const struct tdp *tdp, gpa_t gpa);
+
+/*
+ * Whether a 4-KByte page of the guest is written: gives the page an entry of its own, splitting what is
+ * larger (at most two frames), and returns where it stands: valid until `changes` counts. NULL if the CPU
+ * keeps no dirty flags, the page is not mapped, or there is no frame. The mapping itself stays.
+ */
+u64 *tdp_track(struct tdp *tdp, gpa_t page);
+
+/* Was the page of that entry written since the last clear? Accesses of Umbra and of devices do not count. */
+static inline bool tdp_is_dirty(const struct tdp *tdp, const u64 *entry)
+{
+    return (__atomic_load_n(entry, __ATOMIC_RELAXED) & (tdp->config.format == TDP_NPT ? BIT(6) : BIT(9))) !=
+           0;
+}
+
+/* Clears the flag. A TLB may hold that the page is dirty already: flush_pending is set. */
+void tdp_clear_dirty(struct tdp *tdp, u64 *entry);
 
 /* The vendor has flushed every CPU's translations of this tdp: retired frames go back to the pool. */
 void tdp_flushed(struct tdp *tdp);
