@@ -47,12 +47,12 @@ bool tdp_leaf_level(const struct tdp_config *config, unsigned level)
 /* A and D stay clear: Umbra needs neither of its own map, and a dirty bit must tell a guest's write. */
 static u64 ept_leaf_entry(const struct tdp_config *config, u64 target, unsigned access, enum memory_type type)
 {
-    u64 entry = target | (u64)type << EPT_TYPE_SHIFT;
+    u64 entry = target | (u64)type << EPTE_TYPE_SHIFT;
 
-    entry |= (access & TDP_R) != 0 ? EPT_READ : 0;
-    entry |= (access & TDP_W) != 0 ? EPT_WRITE : 0;
-    entry |= (access & TDP_XS) != 0 ? EPT_EXECUTE : 0;
-    entry |= config->mode_based_execute && (access & TDP_XU) != 0 ? EPT_EXECUTE_FOR_USER : 0;
+    entry |= (access & TDP_R) != 0 ? EPTE_R : 0;
+    entry |= (access & TDP_W) != 0 ? EPTE_W : 0;
+    entry |= (access & TDP_XS) != 0 ? EPTE_X : 0;
+    entry |= config->mode_based_execute && (access & TDP_XU) != 0 ? EPTE_XU : 0;
     return entry;
 }
 
@@ -63,12 +63,12 @@ static u64 ept_leaf_entry(const struct tdp_config *config, u64 target, unsigned 
  */
 static u64 npt_leaf_entry(const struct tdp_config *config, u64 target, unsigned access)
 {
-    u64 entry = target | NPT_PRESENT | NPT_ACCESSED | NPT_DIRTY;
+    u64 entry = target | PTE_P | PTE_A | PTE_D;
     bool user = !config->mode_based_execute || (access & (TDP_XS | TDP_XU)) == TDP_XU;
 
-    entry |= (access & TDP_W) != 0 ? NPT_WRITE : 0;
-    entry |= user ? NPT_USER : 0;
-    entry |= (access & TDP_XU) != 0 ? 0 : NPT_NO_EXECUTE;
+    entry |= (access & TDP_W) != 0 ? PTE_W : 0;
+    entry |= user ? PTE_U : 0;
+    entry |= (access & TDP_XU) != 0 ? 0 : PTE_XD;
     return entry;
 }
 
@@ -79,15 +79,14 @@ u64 tdp_leaf_entry(const struct tdp_config *config, unsigned level, u64 target, 
         return 0;
     u64 entry = config->format == TDP_EPT ? ept_leaf_entry(config, target, access, type)
                                           : npt_leaf_entry(config, target, access);
-    return level > 1 ? entry | TDP_ENTRY_PS : entry;
+    return level > 1 ? entry | ENTRY_PS : entry;
 }
 
 u64 tdp_table_entry(const struct tdp_config *config, hpa_t table)
 {
     if (config->format == TDP_NPT)
-        return table.raw | NPT_PRESENT | NPT_WRITE | NPT_USER | NPT_ACCESSED;
-    return table.raw | EPT_READ | EPT_WRITE | EPT_EXECUTE |
-           (config->mode_based_execute ? EPT_EXECUTE_FOR_USER : 0);
+        return table.raw | PTE_P | PTE_W | PTE_U | PTE_A;
+    return table.raw | EPTE_R | EPTE_W | EPTE_X | (config->mode_based_execute ? EPTE_XU : 0);
 }
 
 unsigned tdp_entry_access(const struct tdp_config *config, u64 entry)
@@ -95,21 +94,21 @@ unsigned tdp_entry_access(const struct tdp_config *config, u64 entry)
     unsigned access = 0;
 
     if (config->format == TDP_NPT) {
-        bool user_only = config->mode_based_execute && (entry & NPT_USER) != 0;
-        access |= TDP_R | ((entry & NPT_WRITE) != 0 ? TDP_W : 0);
-        if ((entry & NPT_NO_EXECUTE) == 0)
+        bool user_only = config->mode_based_execute && (entry & PTE_U) != 0;
+        access |= TDP_R | ((entry & PTE_W) != 0 ? TDP_W : 0);
+        if ((entry & PTE_XD) == 0)
             access |= user_only ? TDP_XU : TDP_XS | TDP_XU;
         return access;
     }
-    u64 user_execute = config->mode_based_execute ? EPT_EXECUTE_FOR_USER : EPT_EXECUTE;
-    access |= (entry & EPT_READ) != 0 ? TDP_R : 0;
-    access |= (entry & EPT_WRITE) != 0 ? TDP_W : 0;
-    access |= (entry & EPT_EXECUTE) != 0 ? TDP_XS : 0;
+    u64 user_execute = config->mode_based_execute ? EPTE_XU : EPTE_X;
+    access |= (entry & EPTE_R) != 0 ? TDP_R : 0;
+    access |= (entry & EPTE_W) != 0 ? TDP_W : 0;
+    access |= (entry & EPTE_X) != 0 ? TDP_XS : 0;
     access |= (entry & user_execute) != 0 ? TDP_XU : 0;
     return access;
 }
 
 enum memory_type tdp_entry_type(const struct tdp_config *config, u64 entry)
 {
-    return config->format == TDP_NPT ? MT_WB : (enum memory_type)(entry >> EPT_TYPE_SHIFT & 7);
+    return config->format == TDP_NPT ? MT_WB : (enum memory_type)(entry >> EPTE_TYPE_SHIFT & 7);
 }

@@ -1,33 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Entries of Umbra's own EPT and NPT: the one place that knows their bits. It translates between entries and
- * the access vocabulary of mm/tdp.h, and never builds an entry that is misconfigured or has a reserved bit
- * set. It reads and writes no memory.
+ * Entries of Umbra's own EPT and NPT, built of the bits of mm/paging-format.h. It translates between entries
+ * and the access vocabulary of mm/tdp.h, and never builds an entry that is misconfigured or has a reserved
+ * bit set. It reads and writes no memory.
  */
 #ifndef UMBRA_MM_TDP_FORMAT_H
 #define UMBRA_MM_TDP_FORMAT_H
 
+#include "mm/paging-format.h"
 #include "mm/tdp.h"
-
-#define TDP_ENTRY_ADDRESS BITS(51, 12)
-#define TDP_ENTRY_PS      BIT(7) /* the same bit in both formats: this entry of level 2 or 3 maps a page */
-
-/* EPT entries, SDM vol. 3C tables 29-1 to 29-7. */
-#define EPT_READ             BIT(0)
-#define EPT_WRITE            BIT(1)
-#define EPT_EXECUTE          BIT(2) /* with MBEC: by supervisor-mode linear addresses only (XS) */
-#define EPT_TYPE_SHIFT       3u     /* memory type in bits 5:3 of a leaf */
-#define EPT_ACCESSED         BIT(8)
-#define EPT_DIRTY            BIT(9)
-#define EPT_EXECUTE_FOR_USER BIT(10) /* XU; ignored without MBEC */
-
-/* NPT entries are long-mode page-table entries, APM vol. 2 5.4.1; U and NX under GMET: 15.25. */
-#define NPT_PRESENT    BIT(0)
-#define NPT_WRITE      BIT(1)
-#define NPT_USER       BIT(2)
-#define NPT_ACCESSED   BIT(5)
-#define NPT_DIRTY      BIT(6)
-#define NPT_NO_EXECUTE BIT(63)
 
 enum {
     TDP_LEVELS = 4, /* entries of a level-4 table are PML4 entries, those of a level-1 table map 4 KByte */
@@ -60,22 +41,21 @@ u64 tdp_table_entry(const struct tdp_config *config, hpa_t table);
 static inline bool tdp_entry_present(const struct tdp_config *config, u64 entry)
 {
     if (config->format == TDP_NPT)
-        return (entry & NPT_PRESENT) != 0;
-    u64 permissions =
-        EPT_READ | EPT_WRITE | EPT_EXECUTE | (config->mode_based_execute ? EPT_EXECUTE_FOR_USER : 0);
+        return (entry & PTE_P) != 0;
+    u64 permissions = EPTE_R | EPTE_W | EPTE_X | (config->mode_based_execute ? EPTE_XU : 0);
     return (entry & permissions) != 0;
 }
 
 /* Present and referring to a table, seen in a table of that level. */
 static inline bool tdp_entry_is_table(const struct tdp_config *config, unsigned level, u64 entry)
 {
-    return level > 1 && (entry & TDP_ENTRY_PS) == 0 && tdp_entry_present(config, entry);
+    return level > 1 && (entry & ENTRY_PS) == 0 && tdp_entry_present(config, entry);
 }
 
 /* Host-physical address of the page or table of a present entry. */
 static inline u64 tdp_entry_address(u64 entry)
 {
-    return entry & TDP_ENTRY_ADDRESS;
+    return entry & ENTRY_ADDRESS;
 }
 
 /* Access and memory type of a present leaf. */
@@ -85,7 +65,7 @@ enum memory_type tdp_entry_type(const struct tdp_config *config, u64 entry);
 /* The bits that the CPU may set on its own while it uses a leaf. */
 static inline u64 tdp_accessed_dirty(const struct tdp_config *config)
 {
-    return config->format == TDP_NPT ? NPT_ACCESSED | NPT_DIRTY : EPT_ACCESSED | EPT_DIRTY;
+    return config->format == TDP_NPT ? PTE_A | PTE_D : EPTE_A | EPTE_D;
 }
 
 #endif

@@ -402,7 +402,7 @@ u64 *tdp_track(struct tdp *tdp, gpa_t page)
 
 void tdp_clear_dirty(struct tdp *tdp, u64 *entry)
 {
-    u64 dirty = tdp->config.format == TDP_NPT ? NPT_DIRTY : EPT_DIRTY;
+    u64 dirty = tdp->config.format == TDP_NPT ? PTE_D : EPTE_D;
 
     __atomic_fetch_and(entry, ~dirty, __ATOMIC_SEQ_CST);
     tdp->flush_pending = true;
