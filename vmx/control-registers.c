@@ -2,7 +2,8 @@
 /*
  * Control-register accesses that exit: writes that change a bit which VMX operation keeps. CR0.NE has to be 1
  * in the real register (the guest's own value is in the read shadow), and most guests write it once. Of CR4,
- * bits that the guest may not have exit, so each such write is #GP(0), as on a CPU without the feature.
+ * bits that the guest may not have exit, so each such write is #GP(0), as on a CPU without the feature; VMXE
+ * is in the read shadow of a guest that is shown VMX. In VMX operation of the guest PE and PG are kept, too.
  * Everything else, paging and IA-32e mode included, the CPU does by itself in an unrestricted guest. Source:
  * SDM vol. 3C 26.1.3, 26.3, 28.2.1.
  */
@@ -11,6 +12,7 @@
 #include "mm/guest-mem.h"
 #include "vmx/capability.h"
 #include "vmx/cr0.h"
+#include "vmx/cr4.h"
 #include "vmx/vmx.h"
 
 /* Exit qualification, SDM vol. 3C table 28-3 */
@@ -65,6 +67,25 @@ static void set_efer(u64 efer)
     vmwrite(VMCS_ENTRY_CONTROLS, entry);
 }
 
+/* CR0_FIXED0 in the guest's VMX operation, SDM vol. 3C 24.8: what only root operation of a hypervisor keeps.
+ */
+#define CR0_KEPT_IN_ROOT_OPERATION (CR0_PE | CR0_NE | CR0_PG)
+
+void vmx_set_guest_cr0(struct vcpu *vcpu, u64 cr0)
+{
+    u64 kept = vmx_of(vcpu)->root_operation ? CR0_KEPT_IN_ROOT_OPERATION : 0;
+
+    vmwrite(VMCS_GUEST_CR0, cr0 | vmx_capability.cr0_forced);
+    vmwrite(VMCS_CR0_SHADOW, cr0);
+    vmwrite(VMCS_CR0_MASK, vmx_capability.cr0_forced | kept);
+}
+
+void vmx_set_guest_cr4(u64 cr4)
+{
+    vmwrite(VMCS_GUEST_CR4, (cr4 & CR4_GUEST_OWNED) | vmx_capability.cr4_fixed0);
+    vmwrite(VMCS_CR4_SHADOW, cr4);
+}
+
 static enum exit_action write_guest_cr0(struct vcpu *vcpu, u64 value)
 {
     u64 cs_rights = vmread(VMCS_GUEST_CS_RIGHTS);
@@ -81,13 +102,35 @@ static enum exit_action write_guest_cr0(struct vcpu *vcpu, u64 value)
 
     if (!cr0_change_valid(&change))
         return EXIT_GP;
+    if (vmx_of(vcpu)->root_operation && (~change.new &CR0_KEPT_IN_ROOT_OPERATION) != 0)
+        return EXIT_GP;
     if (cr0_change_loads_pdptes(&change) && !load_pdptes())
         return EXIT_GP;
     if (cr0_change_efer(&change) != change.efer)
         set_efer(cr0_change_efer(&change));
     write_cache_bits(change.new);
-    vmwrite(VMCS_GUEST_CR0, change.new | vmx_capability.cr0_forced);
-    vmwrite(VMCS_CR0_SHADOW, change.new);
+    vmx_set_guest_cr0(vcpu, change.new);
+    vmx_flush_linear(vcpu);
+    return EXIT_SKIP;
+}
+
+static enum exit_action write_guest_cr4(struct vcpu *vcpu, u64 value)
+{
+    struct cr4_change change = {
+        .old = vmx_guest_cr4(),
+        .new = value,
+        .allowed = vmx_capability.cr4_fixed1 &(CR4_GUEST_OWNED | (machine.nested ? CR4_VMXE : 0)),
+        .cr0 = vmx_guest_cr0(),
+        .cr3 = vmread(VMCS_GUEST_CR3),
+        .efer = vmread(VMCS_GUEST_EFER),
+        .vmx_operation = vmx_of(vcpu)->root_operation,
+    };
+
+    if (!cr4_change_valid(&change))
+        return EXIT_GP;
+    if (cr4_change_loads_pdptes(&change) && !load_pdptes())
+        return EXIT_GP;
+    vmx_set_guest_cr4(value);
     vmx_flush_linear(vcpu);
     return EXIT_SKIP;
 }
@@ -108,7 +151,7 @@ enum exit_action vmx_control_register_exit(struct vcpu *vcpu, u64 qualification)
         if (number == 0)
             return write_guest_cr0(vcpu, source_operand(vcpu, qualification));
         if (number == 4)
-            return EXIT_GP;
+            return write_guest_cr4(vcpu, source_operand(vcpu, qualification));
         break;
     case ACCESS_CLTS:
         return write_guest_cr0(vcpu, vmx_guest_cr0() & ~CR0_TS);

@@ -169,12 +169,29 @@ static enum exit_action handle_init(struct vcpu *vcpu)
 {
     struct start_state start;
 
+    if (vmx_of(vcpu)->root_operation) {
+        vmx_of(vcpu)->init_pending = true;
+        return EXIT_RESUME;
+    }
     log_info("INIT for CPU %u at %lx", vcpu->index, vmread(VMCS_GUEST_RIP));
     start_state_init(&start);
     reset_vcpu(vcpu, &start);
     if (vcpu->index != 0)
         vmwrite(VMCS_GUEST_ACTIVITY, ACTIVITY_WAIT_FOR_SIPI);
     return EXIT_RESUME;
+}
+
+bool vmx_set_root_operation(struct vcpu *vcpu, bool on)
+{
+    struct vmx_vcpu *v = vmx_of(vcpu);
+
+    v->root_operation = on;
+    vmx_set_guest_cr0(vcpu, vmx_guest_cr0());
+    if (on || !v->init_pending)
+        return false;
+    v->init_pending = false;
+    (void)handle_init(vcpu);
+    return true;
 }
 
 static enum exit_action handle_sipi(struct vcpu *vcpu)

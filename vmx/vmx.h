@@ -21,6 +21,11 @@ struct vmx_vcpu {
     u32 primary, nmi_controls;
     u64 host_rsp;
     bool vmcs_current; /* VMREAD works */
+    /*
+     * The guest is in VMX root operation: it may not clear some bits of CR0 and CR4, and INIT waits (SDM vol.
+     * 3C 24.8). vmx_set_root_operation() changes it.
+     */
+    bool root_operation, init_pending;
 };
 
 static inline struct vmx_vcpu *vmx_of(const struct vcpu *vcpu)
@@ -48,10 +53,14 @@ void vmx_guest_state_reset(struct vcpu *vcpu, const struct start_state *start);
 
 /* CR0 as the guest sees it. */
 u64 vmx_guest_cr0(void);
-/* CR4 as the guest sees it: it never has any of the bits that it does not own, its shadow of them stays 0. */
+/*
+ * CR4 as the guest sees it: of the bits that it does not own it never has any, and its shadow of them stays
+ * 0, but VMXE while it is shown VMX.
+ */
 static inline u64 vmx_guest_cr4(void)
 {
-    return vmread(VMCS_GUEST_CR4) & CR4_GUEST_OWNED;
+    u64 owned = vmread(VMCS_GUEST_CR4) & CR4_GUEST_OWNED;
+    return machine.nested ? owned | (vmread(VMCS_CR4_SHADOW) & CR4_VMXE) : owned;
 }
 
 /* What the vendor-neutral handlers need; also fills gpr[GPR_RSP]. */
@@ -64,6 +73,12 @@ bool vmx_code64(void);
 
 /* Control-register accesses (exit reason 28). */
 enum exit_action vmx_control_register_exit(struct vcpu *vcpu, u64 qualification);
+/*
+ * What the guest then sees in CR0 or CR4, checked by the caller; bits that Umbra keeps stay in the real
+ * registers. CD and NW of the CPU, EFER and the TLB are the caller's business.
+ */
+void vmx_set_guest_cr0(struct vcpu *vcpu, u64 cr0);
+void vmx_set_guest_cr4(u64 cr4);
 
 /* --- tlb.c --- */
 
@@ -108,6 +123,12 @@ void vmx_dump(struct vcpu *vcpu);
 const char *vmx_instruction_error_name(u64 error);
 
 /* --- entry.S and exit.c --- */
+
+/*
+ * The guest begins or ends VMX operation. True if an INIT that was blocked meanwhile has been taken at its
+ * end: the guest is at its reset vector, or waits for a SIPI.
+ */
+bool vmx_set_root_operation(struct vcpu *vcpu, bool on);
 
 /* The manual's name of a basic exit reason. */
 const char *vmx_reason_name(u32 reason);
