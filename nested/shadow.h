@@ -37,7 +37,8 @@ static inline l2_gpa_t l2_gpa(u64 raw)
 enum {
     SHADOW_ROOTS = 16, /* L1 roots that are shadowed at a time; the least recently used one makes room */
     SHADOW_TAGS = 32,  /* VPIDs or ASIDs used for L2, per CPU */
-    SHADOW_PAGES_MIN = 16,
+    SHADOW_PAGES_MIN =
+        16, /* for tests; one instruction may need some hundred pages, so a machine has thousands */
 };
 
 /*
@@ -122,10 +123,12 @@ enum shadow_acquire_status {
 
 /*
  * Finds or makes the shadow of an L1 root, brings it up to date if L1 has invalidated it since, and finds a
- * tag. `l1_tag` is the VPID or ASID that L1 gave L2 (0 with VPIDs off; then the caller also calls
- * shadow_invalidate_linear(0) at each entry and exit of L2, as the CPU would). One tag belongs to one (root,
- * l1_tag). May set machine.tdp.flush_pending (dirty flags were cleared in Umbra's own map), so the
- * caller honours that after it and before L1 runs again.
+ * tag. To be called when L1's entry has passed all checks: what L1 changes after it, it owes an invalidation
+ * for. Should the hardware refuse the entry all the same, shadow_invalidate_pointer() undoes that. `l1_tag`
+ * is the VPID or ASID that L1 gave L2 (0 with VPIDs off; then the caller also calls
+ * shadow_invalidate_linear(0) at each entry of L2, as the CPU would flush). One tag belongs to one (root,
+ * l1_tag). May set flush_pending of Umbra's own map (dirty flags were cleared in it): the caller honours that
+ * before L1 runs again.
  */
 enum shadow_acquire_status shadow_acquire(struct shadow *shadow, struct shadow_cpu *cpu,
                                           const struct shadow_key *key, u32 l1_tag, struct shadow_use *use);
