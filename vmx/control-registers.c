@@ -28,8 +28,7 @@ enum { PDPTES = 4 };
 #define PDPTE_PRESENT  BIT(0)
 #define PDPTE_RESERVED (BITS(2, 1) | BITS(8, 5))
 
-/* False where the CPU raises #GP(0), and nothing is changed then. */
-static bool load_pdptes(void)
+bool vmx_load_pdptes(void)
 {
     static const enum vmcs_field fields[PDPTES] = {VMCS_GUEST_PDPTE0, VMCS_GUEST_PDPTE1, VMCS_GUEST_PDPTE2,
                                                    VMCS_GUEST_PDPTE3};
@@ -104,7 +103,7 @@ static enum exit_action write_guest_cr0(struct vcpu *vcpu, u64 value)
         return EXIT_GP;
     if (vmx_of(vcpu)->root_operation && (~change.new &CR0_KEPT_IN_ROOT_OPERATION) != 0)
         return EXIT_GP;
-    if (cr0_change_loads_pdptes(&change) && !load_pdptes())
+    if (cr0_change_loads_pdptes(&change) && !vmx_load_pdptes())
         return EXIT_GP;
     if (cr0_change_efer(&change) != change.efer)
         set_efer(cr0_change_efer(&change));
@@ -128,7 +127,7 @@ static enum exit_action write_guest_cr4(struct vcpu *vcpu, u64 value)
 
     if (!cr4_change_valid(&change))
         return EXIT_GP;
-    if (cr4_change_loads_pdptes(&change) && !load_pdptes())
+    if (cr4_change_loads_pdptes(&change) && !vmx_load_pdptes())
         return EXIT_GP;
     vmx_set_guest_cr4(value);
     vmx_flush_linear(vcpu);

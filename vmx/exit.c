@@ -237,13 +237,13 @@ static unsigned attempted_access(u64 qualification)
  * needs them blocked. A fetch, the only violation that ends in an exception of its own, never happens during
  * a delivery.
  */
-static void restore_events(u64 qualification)
+void vmx_restore_events(u64 qualification)
 {
     if (!vmx_resume_delivery() && (qualification & VIOLATION_NMI_UNBLOCKED) != 0)
         vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) | BLOCKING_BY_NMI);
 }
 
-static enum exit_action handle_violation(struct vcpu *vcpu)
+enum exit_action vmx_violation_exit(struct vcpu *vcpu)
 {
     u64 qualification = exit_qualification(vcpu);
     struct violation violation = {
@@ -256,7 +256,7 @@ static enum exit_action handle_violation(struct vcpu *vcpu)
 
     if (violation.gva_valid)
         violation.gva = gva(vmread(VMCS_GUEST_LINEAR_ADDRESS));
-    restore_events(qualification);
+    vmx_restore_events(qualification);
     vmx_exit_context(vcpu, &context);
     return violation_exit(vcpu, &violation, &context);
 }
@@ -325,7 +325,7 @@ static const struct exit_row exit_table[EXIT_REASONS] = {
     [REASON_VIRTUALIZED_EOI] = {"Virtualized EOI", handle_unexpected},
     [REASON_GDTR_IDTR] = {"Access to GDTR or IDTR", handle_unexpected},
     [REASON_LDTR_TR] = {"Access to LDTR or TR", handle_unexpected},
-    [REASON_EPT_VIOLATION] = {"EPT violation", handle_violation},
+    [REASON_EPT_VIOLATION] = {"EPT violation", vmx_violation_exit},
     [REASON_EPT_MISCONFIGURATION] = {"EPT misconfiguration", handle_misconfiguration},
     [REASON_INVEPT] = {"INVEPT", handle_vmx_instruction},
     [REASON_RDTSCP] = {"RDTSCP", handle_unexpected},

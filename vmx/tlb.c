@@ -33,18 +33,26 @@ void vmx_flush_all(void)
         flush_vpid(INV_ALL_CONTEXTS, 0);
 }
 
-void vmx_flush_tdp(struct vcpu *vcpu)
+void vmx_flush_ept_pointer(u64 ept_pointer)
 {
     bool single = (vmx_capability.ept_vpid & EPT_INVEPT_SINGLE_CONTEXT) != 0;
 
-    flush_ept(single ? INV_SINGLE_CONTEXT : INV_ALL_CONTEXTS, vmx_of(vcpu)->ept_pointer);
+    flush_ept(single ? INV_SINGLE_CONTEXT : INV_ALL_CONTEXTS, ept_pointer);
+}
+
+void vmx_flush_tdp(struct vcpu *vcpu)
+{
+    vmx_flush_ept_pointer(vmx_of(vcpu)->ept_pointer);
     tdp_flushed(&machine.tdp);
 }
 
 void vmx_flush_linear(struct vcpu *vcpu)
 {
-    u16 vpid = vmx_of(vcpu)->vpid;
+    vmx_flush_vpid(vmx_of(vcpu)->vpid);
+}
 
+void vmx_flush_vpid(u16 vpid)
+{
     if (vpid == 0)
         return; /* the next entry does it */
     bool single = (vmx_capability.ept_vpid & VPID_INVVPID_SINGLE_CONTEXT) != 0;

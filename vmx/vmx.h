@@ -80,6 +80,12 @@ enum exit_action vmx_control_register_exit(struct vcpu *vcpu, u64 qualification)
 void vmx_set_guest_cr0(struct vcpu *vcpu, u64 cr0);
 void vmx_set_guest_cr4(u64 cr4);
 
+/*
+ * Loads the PDPTEs that the guest's CR3 in the current VMCS names into that VMCS. False where the CPU raises
+ * #GP(0) or fails an entry, and nothing is changed then.
+ */
+bool vmx_load_pdptes(void);
+
 /* --- tlb.c --- */
 
 /* Forgets all that this CPU may have cached before Umbra started. */
@@ -87,6 +93,9 @@ void vmx_flush_all(void);
 /* Flushes this CPU's translations through machine.tdp and reports that to it; machine.tdp.flush_pending is
  * set. */
 void vmx_flush_tdp(struct vcpu *vcpu);
+/* Drops all translations of that EPT pointer, or of that VPID (0: nothing to do). */
+void vmx_flush_ept_pointer(u64 ept_pointer);
+void vmx_flush_vpid(u16 vpid);
 /* Drops the guest's linear and combined mappings, as a change of CR0.PG does on a CPU. */
 void vmx_flush_linear(struct vcpu *vcpu);
 
@@ -147,6 +156,10 @@ void vmx_l2_exit(struct vcpu *vcpu);
  * Returns if it was an entry to L2: then the stub resumes L1.
  */
 void vmx_entry_failed(struct vcpu *vcpu, bool valid);
+/* Exit reason 48, if the current VMCS runs on machine.tdp. */
+enum exit_action vmx_violation_exit(struct vcpu *vcpu);
+/* After an exit with that qualification, for which the instruction or the delivery of an event is redone. */
+void vmx_restore_events(u64 qualification);
 /* What is left to do for the guest of the current VMCS before it is entered; `rip` is that of the exit. */
 void vmx_finish_exit(struct vcpu *vcpu, enum exit_action action, u64 rip);
 
