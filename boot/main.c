@@ -33,10 +33,14 @@
 #define CPUID_EXTENDED    0x80000001u
 #define CPUID_EXT_ECX_SVM BIT(2)
 
+/* This version controls one CPU; the structures are for more. */
+enum { CPUS_MAX = 1 };
+
 static struct boot_info info;
 static struct boot_options options;
 static struct start_state start;
 static const struct vendor *vendor;
+static struct percpu *controlled[CPUS_MAX];
 static u64 entry_tsc; /* when boot_main() began: what Umbra's start costs */
 
 void boot_main(u32 magic, u32 physical);
@@ -152,6 +156,7 @@ static struct percpu *create_cpu(unsigned index)
 
     struct percpu *cpu = phys_to_virt(cpu_frames);
     cpu->index = index;
+    controlled[index] = cpu;
     cpu->vcpu = phys_to_virt(vcpu_frames);
     if (!vcpu_init(cpu->vcpu, index))
         fatal("Umbra's memory pool is empty: give the machine more memory and report it");
@@ -159,11 +164,16 @@ static struct percpu *create_cpu(unsigned index)
     return cpu;
 }
 
+/* By the stack in use, not by GS: on AMD an exception may come while the guest's GS base is still loaded. */
 static void report_death(void)
 {
-    struct vcpu *vcpu = this_cpu()->vcpu;
-    vendor->dump(vcpu);
-    vcpu_report(vcpu);
+    u64 here = (uintptr_t)__builtin_frame_address(0);
+    u64 index = (here - LAYOUT_STACKS) / LAYOUT_STACK_SLOT;
+
+    if (here < LAYOUT_STACKS || index >= ARRAY_SIZE(controlled) || controlled[index] == NULL)
+        return;
+    vendor->dump(controlled[index]->vcpu);
+    vcpu_report(controlled[index]->vcpu);
 }
 
 static void die_if(const char *problem)

@@ -9,7 +9,7 @@
  * VMRUN sets it, VMEXIT clears it; so interrupts, NMI, SMI and INIT wait for the guest, and no handler of Umbra's
  * runs on half-switched state.
  */
-#include "vcpu/stub-registers.h"
+#include "vcpu/stub-registers.inc"
 
         .text
 

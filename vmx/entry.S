@@ -8,7 +8,7 @@
  * An exit starts with host RSP, where the address of the vcpu lies; nothing of Umbra's own survives from before the entry, so
  * the stub saves no callee-saved registers of ours.
  */
-#include "vcpu/stub-registers.h"
+#include "vcpu/stub-registers.inc"
 
 /* RDI = vcpu. RDI itself is loaded last, since it is the base of all the others. */
 .macro LOAD_GUEST
