@@ -53,7 +53,16 @@ $(GUEST_BUILD)/guest.bin: $(GUEST_BUILD)/guest-flat.elf64
 
 -include $(wildcard $(GUEST_BUILD)/*.d)
 
-# Needs the platform's busybox.
-$(GUEST_BUILD)/initramfs.cpio.gz: $(wildcard tests/system/linux/*)
+# Need the platform's busybox; the last two also its Linux. -kvm has KVM's modules and the KVM client, -l2 also a Linux to
+# be booted as L2 by it: apart, so that the ordinary one stays small.
+INITRAMFS_SOURCES := $(filter-out tests/system/linux/kvm-client,$(wildcard tests/system/linux/*))
+KVM_CLIENT_SOURCES := $(wildcard tests/system/linux/kvm-client/*)
+.PHONY: nested-guests
+nested-guests: $(GUEST_BUILD)/initramfs-kvm.cpio.gz $(GUEST_BUILD)/initramfs-l2.cpio.gz
+
+$(GUEST_BUILD)/initramfs-kvm.cpio.gz: INITRAMFS_OPTIONS := --kvm
+$(GUEST_BUILD)/initramfs-l2.cpio.gz: INITRAMFS_OPTIONS := --l2-linux
+$(GUEST_BUILD)/initramfs-kvm.cpio.gz $(GUEST_BUILD)/initramfs-l2.cpio.gz: $(KVM_CLIENT_SOURCES)
+$(GUEST_BUILD)/initramfs.cpio.gz $(GUEST_BUILD)/initramfs-kvm.cpio.gz $(GUEST_BUILD)/initramfs-l2.cpio.gz: $(INITRAMFS_SOURCES)
 	@echo "  CPIO    $@"
-	@tests/system/linux/mkinitramfs -o $@
+	@tests/system/linux/mkinitramfs $(INITRAMFS_OPTIONS) -o $@
