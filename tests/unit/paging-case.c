@@ -222,14 +222,14 @@ static enum memory_status code_load(const struct paging_memory *code, gpa_t addr
     return MEMORY_OK;
 }
 
-/* Another CPU changes the entry: present or not, a right, or a bit that means nothing. */
+/* Another CPU changes the entry: a bit that no format heeds, or present or not, a right, an address bit. */
 static void disturb(struct case_memory *memory, u64 address, unsigned bytes)
 {
-    static const u64 bits[] = {BIT(0), BIT(1), BIT(2), BIT(11), BIT(13)};
+    static const u64 bits[] = {BIT(11), BIT(0), BIT(1), BIT(2), BIT(13)};
+    u64 bit = bits[memory->disturb_nothing ? 0 : random_below(ARRAY_SIZE(bits))];
 
-    case_poke(memory, address, bytes,
-              case_peek(memory, address, bytes) ^ bits[random_below(ARRAY_SIZE(bits))]);
-    memory->disturbed = true;
+    case_poke(memory, address, bytes, case_peek(memory, address, bytes) ^ bit);
+    memory->disturbances++;
 }
 
 static enum memory_status code_compare_exchange(const struct paging_memory *code, gpa_t address,
@@ -303,7 +303,7 @@ void case_memory_place(struct case_memory *memory, u64 base)
     memory->base = base;
     memory->writes = 0;
     memory->data_writes = 0;
-    memory->disturbed = false;
+    memory->disturbances = 0;
     memory->code.window = memory->bytes;
     memory->code.window_start = base;
     memory->code.window_bytes = random_chance(50) ? 0 : random_below(CASE_FRAMES + 1) * PAGE_SIZE;

@@ -64,7 +64,8 @@ struct case_memory {
     struct spec_memory spec;
     u64 base;                 /* physical address of byte 0, a multiple of 1 GByte; nothing else is memory */
     unsigned disturb_percent; /* how often an entry changes under a compare-and-exchange */
-    bool disturbed;
+    bool disturb_nothing;     /* ... in a bit that means nothing */
+    unsigned disturbances;
     unsigned writes;
     struct {
         u64 address, before, after;

@@ -348,8 +348,9 @@ static void disturbed_walks(void **state)
         status = walk_and_mark(&in.tables.code, &memory.code, in.tables.spec.root, in.address,
                                case_guest_access(&in.access), &code);
         memory.disturb_percent = 0;
-        disturbed += memory.disturbed;
+        disturbed += memory.disturbances != 0;
         if (status == WALK_CONTENDED) {
+            assert_int_equal(memory.disturbances, WALK_ATTEMPTS);
             contended++;
             continue;
         }
