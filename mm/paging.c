@@ -33,6 +33,9 @@ void paging_init(struct paging *paging, struct paging_role role)
     paging->role = role;
     paging->pdptes = NULL;
     paging->present = paging_present_bits(role);
+    bool has_flags = !role_is_ept(role) || role_has(role, ROLE_EPT_AD);
+    paging->accessed = has_flags ? format->accessed : 0;
+    paging->dirty = has_flags ? format->dirty : 0;
     paging->input_reserved =
         role_is_ept(role) || role_has(role, ROLE_NPT) ? ~(BIT(format->address_bits) - 1) : 0;
     paging->misconfigured[0] = role_is_ept(role) ? paging_ept_misconfigured(role, false) : 0;

@@ -22,6 +22,7 @@ struct paging {
      * entry.
      */
     u64 plain_table[PAGING_LEVELS_MAX + 1], plain_page[PAGING_LEVELS_MAX + 1];
+    u64 accessed, dirty;  /* the flags of an entry; 0 in EPT without A/D flags */
     u64 misconfigured[2]; /* EPT, [bit 10 of the entry]: paging_ept_misconfigured() */
     /*
      * PAE: the four PDPTEs of the CPU's registers (SDM vol. 3A 4.4.1; in VMX the VMCS has them), or NULL to

@@ -441,15 +441,26 @@ enum walk_status walk(const struct paging *paging, const struct paging_memory *m
 
 /* --- accessed and dirty flags --- */
 
+static bool is_write(unsigned access)
+{
+    return (access & (ACCESS_WRITE | ACCESS_FETCH)) == ACCESS_WRITE;
+}
+
 /* Which flags does a successful walk for that access owe to the entry of a level? */
 static u64 flags_owed(const struct paging *paging, const struct walk *walk, unsigned level, unsigned access)
 {
-    const struct paging_format *format = &paging_formats[role_format(paging->role)];
-    bool dirties = level == walk->level && (access & (ACCESS_WRITE | ACCESS_FETCH)) == ACCESS_WRITE;
+    bool dirties = level == walk->level && is_write(access);
 
     if (!has_flags(role_format(paging->role), level))
         return 0;
-    return (format->accessed | (dirties ? format->dirty : 0)) & ~walk->entry[level].value;
+    return (paging->accessed | (dirties ? paging->dirty : 0)) & ~walk->entry[level].value;
+}
+
+/* Does it owe any? */
+INLINE bool owes_flags(const struct paging *paging, const struct walk *walk, unsigned access)
+{
+    return (walk->deviations & paging->accessed) != 0 ||
+           (is_write(access) && (paging->dirty & ~walk->leaf) != 0);
 }
 
 /*
@@ -509,31 +520,32 @@ static enum walk_status set_flags(const struct paging *paging, const struct pagi
         record_flags(result, entry->address, entry->value, owed);
     }
     result->leaf = result->entry[result->level].value;
-    result->deviations &= ~paging_formats[format].accessed;
+    result->deviations &= ~paging->accessed;
     return WALK_OK;
 }
 
-static bool owes_flags(const struct paging *paging, const struct walk *walk, unsigned access)
+NOINLINE enum walk_status mark(const struct paging *paging, const struct paging_memory *memory, u64 root,
+                               u64 address, unsigned access, struct walk *result)
 {
-    if (walk->level == 0 || (role_is_ept(paging->role) && !role_has(paging->role, ROLE_EPT_AD)))
-        return false;
-    return (walk->deviations & paging_formats[role_format(paging->role)].accessed) != 0 ||
-           flags_owed(paging, walk, walk->level, access) != 0;
+    for (unsigned attempt = 1;; attempt++) {
+        enum walk_status status = set_flags(paging, memory, NULL, root, address, access, result);
+
+        if (status != WALK_CONTENDED || attempt == WALK_ATTEMPTS)
+            return status;
+        status = walk(paging, memory, root, address, access, result);
+        if (status != WALK_OK || !owes_flags(paging, result, access))
+            return status;
+    }
 }
 
 enum walk_status walk_and_mark(const struct paging *paging, const struct paging_memory *memory, u64 root,
                                u64 address, unsigned access, struct walk *result)
 {
-    for (unsigned attempt = 0; attempt < WALK_ATTEMPTS; attempt++) {
-        enum walk_status status = walk(paging, memory, root, address, access, result);
+    enum walk_status status = walk(paging, memory, root, address, access, result);
 
-        if (status != WALK_OK || !owes_flags(paging, result, access))
-            return status;
-        status = set_flags(paging, memory, NULL, root, address, access, result);
-        if (status != WALK_CONTENDED)
-            return status;
-    }
-    return WALK_CONTENDED;
+    if (status != WALK_OK || likely(!owes_flags(paging, result, access)))
+        return status;
+    return mark(paging, memory, root, address, access, result);
 }
 
 bool walk_unchanged(const struct paging *paging, const struct paging_memory *memory, const struct walk *walk)
