@@ -26,7 +26,7 @@ VARIANTS := vcpu/hypercall-none.c vcpu/hypercall-test.c
 COMMON   := $(filter-out $(VARIANTS) vcpu/asm-offsets.c,$(SOURCES))
 OBJECTS  := $(COMMON:%=$(BUILD)/obj/%.o)
 
-.PHONY: all iso run setup test test-unit test-boot test-style bench size clean help
+.PHONY: all iso run setup test test-unit test-boot test-style bench bench-paging size clean help
 all: $(BUILD)/umbra.elf
 
 $(BUILD)/umbra.elf: $(OBJECTS) $(BUILD)/obj/vcpu/hypercall-none.c.o $(BUILD)/linker.ld
@@ -122,6 +122,8 @@ unit-guest-multiboot-damage := tests/unit/multiboot-guest.c $(guest-loaders)
 # sanitizer; NAME-asan is the same test with all of them and fewer cases.
 paging-core := mm/paging.c mm/paging-format.c mm/permission.c mm/walk.c mm/fault.c mm/linear.c
 paging-twin := tests/unit/paging-case.c tests/unit/paging-compare.c $(wildcard tests/specification/*.c)
+UNIT_TESTS += paging
+unit-paging := $(paging-core)
 fast-flags := -O2 -fno-sanitize=all -fsanitize=undefined -fno-sanitize-recover=all
 UNIT_TESTS += permission
 unit-permission := $(paging-core) $(paging-twin)
@@ -184,9 +186,19 @@ test-boot: setup
 	@$(MAKE) --no-print-directory $(BUILD)/umbra.elf $(BUILD)/umbra-test.elf guests
 	@tests/system/test-boot --cpu $(CPU) --results $(BUILD)/results/boot
 
+# The paging core alone, on the host: the hypervisor's objects, counted by valgrind.
+$(BUILD)/bench/paging: tests/bench/paging.c $(patsubst %,$(BUILD)/obj/mm/%.c.o,paging paging-format permission walk)
+	@mkdir -p $(@D)
+	@echo "  HOSTCC  $@"
+	@$(HOSTCC) -std=gnu17 -O2 -g -no-pie $(WARNINGS) -I. $^ -o $@
+
+bench-paging: $(BUILD)/bench/paging
+	@tests/bench/paging $<
+
 bench: setup
 	@$(MAKE) --no-print-directory all guests
 	@tests/style/check size
+	@$(MAKE) --no-print-directory bench-paging
 	@tests/bench/run --cpu $(CPU)
 
 test-style:
