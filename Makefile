@@ -26,7 +26,7 @@ VARIANTS := vcpu/hypercall-none.c vcpu/hypercall-test.c
 COMMON   := $(filter-out $(VARIANTS) vcpu/asm-offsets.c,$(SOURCES))
 OBJECTS  := $(COMMON:%=$(BUILD)/obj/%.o)
 
-.PHONY: all iso run setup test test-unit test-boot test-style bench bench-paging size clean help
+.PHONY: all iso run setup test test-unit test-boot test-nested test-style bench bench-paging size clean help
 all: $(BUILD)/umbra.elf
 
 $(BUILD)/umbra.elf: $(OBJECTS) $(BUILD)/obj/vcpu/hypercall-none.c.o $(BUILD)/linker.ld
@@ -195,6 +195,11 @@ $(BUILD)/bench/paging: tests/bench/paging.c $(patsubst %,$(BUILD)/obj/mm/%.c.o,p
 bench-paging: $(BUILD)/bench/paging
 	@tests/bench/paging $<
 
+# Not part of `test`: Linux as L1 with guests of its own takes long.
+test-nested: setup
+	@$(MAKE) --no-print-directory $(BUILD)/umbra.elf $(BUILD)/umbra-test.elf guests nested-guests
+	@tests/system/test-boot --nested --cpu $(CPU) --results $(BUILD)/results/nested
+
 bench: setup
 	@$(MAKE) --no-print-directory all guests
 	@tests/style/check size
@@ -223,6 +228,7 @@ help:
 ## make iso        build/umbra.iso: GRUB, Umbra and the Linux guest, for an emulator or a USB stick
 ## make run        Umbra in an emulated Ice Lake with a Linux guest, to a shell on this terminal (CPU=amd: an emulated Zen)
 ## make test       all that CI runs; its parts: test-style, test-unit (seconds), test-boot (CPU=intel|amd limits it)
+## make test-nested  Linux as L1 with KVM guests of its own, and Linux in Linux (CPU=intel|amd limits it)
 ## make bench      instructions and exits per event, on both emulated CPUs
 ## make size       text and data against the budget
 ## make clean      everything but the downloaded platform
