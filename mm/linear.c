@@ -278,23 +278,29 @@ enum linear_status linear_write(const struct linear_context *context, const stru
     return status;
 }
 
+static bool translate_fetch_2d(const struct linear_context *context, u64 linear, unsigned access,
+                               u64 *address)
+{
+    const struct walk_2d_tables tables = {context->paging, context->root, context->host, context->host_root};
+    struct walk_2d walked;
+
+    if (walk_2d(&tables, context->memory, linear, access, &walked) != WALK_OK)
+        return false;
+    *address = walked.address;
+    return true;
+}
+
 static bool translate_fetch(const struct linear_context *context, u64 linear, u64 *address)
 {
     unsigned access = ACCESS_FETCH | (context->cpl == 3 ? ACCESS_USER : 0);
-    enum walk_status status;
+    struct walk walked;
 
-    if (context->host == NULL) {
-        struct walk walked;
-        status = walk(context->paging, context->memory, context->root, linear, access, &walked);
-        *address = walked.address;
-    } else {
-        const struct walk_2d_tables tables = {context->paging, context->root, context->host,
-                                              context->host_root};
-        struct walk_2d walked;
-        status = walk_2d(&tables, context->memory, linear, access, &walked);
-        *address = walked.address;
-    }
-    return status == WALK_OK;
+    if (context->host != NULL)
+        return translate_fetch_2d(context, linear, access, address);
+    if (walk(context->paging, context->memory, context->root, linear, access, &walked) != WALK_OK)
+        return false;
+    *address = walked.address;
+    return true;
 }
 
 size_t linear_fetch(const struct linear_context *context, u64 linear, u8 *dst, size_t bytes)

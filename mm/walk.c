@@ -611,15 +611,13 @@ static enum walk_status walk_two_stages(const struct walk_2d_tables *tables,
                                         const struct paging_memory *memory, u64 linear, unsigned access,
                                         bool mark, struct walk_2d *result)
 {
-    struct stage stage = {tables->host, tables->host_root, mark, result};
-    unsigned rights;
-
     result->stage = WALK_STAGE_GUEST;
+    struct stage stage = {tables->host, tables->host_root, mark, result};
     enum walk_status status = walk_first_stage(tables, memory, &stage, linear, access);
     if (status != WALK_OK)
         return status;
 
-    rights = result->guest.rights;
+    unsigned rights = result->guest.rights;
     result->guest_address = result->guest.address;
     status = walk_host(&stage, memory, result->guest_address, final_access(tables->host, access, rights),
                        final_supplied(rights));
