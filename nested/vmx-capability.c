@@ -278,7 +278,24 @@ void nested_vmx_capability_compute(const struct vmx_hardware *hardware,
     compute_valid_bits(hardware, capability);
 }
 
-u64 nested_vmx_feature_control(u64 masked)
+bool nested_vmx_msr_exists(const struct nested_vmx_capability *capability, u32 msr)
 {
-    return masked | IA32_FEATURE_CONTROL_LOCK | IA32_FEATURE_CONTROL_VMX_OUTSIDE_SMX;
+    switch (msr) {
+    case MSR_IA32_VMX_PROCBASED_CTLS2:
+        return nested_vmx_offers(capability, CONTROL_PRIMARY, PRIMARY_SECONDARY_CONTROLS);
+    case MSR_IA32_VMX_EPT_VPID_CAP:
+        return nested_vmx_offers(capability, CONTROL_SECONDARY, SECONDARY_EPT | SECONDARY_VPID);
+    case MSR_IA32_VMX_TRUE_PINBASED_CTLS:
+    case MSR_IA32_VMX_TRUE_PROCBASED_CTLS:
+    case MSR_IA32_VMX_TRUE_EXIT_CTLS:
+    case MSR_IA32_VMX_TRUE_ENTRY_CTLS:
+        return is_precise(nested_vmx_msr(capability, MSR_IA32_VMX_BASIC));
+    case MSR_IA32_VMX_VMFUNC:
+        return nested_vmx_offers(capability, CONTROL_SECONDARY, SECONDARY_VM_FUNCTIONS);
+    case MSR_IA32_VMX_PROCBASED_CTLS3:
+    case MSR_IA32_VMX_EXIT_CTLS2:
+        return false;
+    default:
+        return msr >= MSR_IA32_VMX_BASIC && msr <= MSR_IA32_VMX_VMCS_ENUM;
+    }
 }

@@ -76,6 +76,12 @@ static inline u64 nested_vmx_msr(const struct nested_vmx_capability *capability,
     return capability->msr[msr - MSR_IA32_VMX_BASIC];
 }
 
+/*
+ * Does L1 have that capability MSR? Those that depend on a control do not exist without it (SDM vol. 3D
+ * A.3.3, A.10, A.11), and reading them is #GP(0).
+ */
+bool nested_vmx_msr_exists(const struct nested_vmx_capability *capability, u32 msr);
+
 /* One control that is offered where the hardware has it, and why L1's setting of it has its effect on L2. */
 struct nested_control_row {
     enum control_word word;
@@ -92,12 +98,6 @@ void nested_vmx_capability_compute(const struct vmx_hardware *hardware,
 
 /* Reads this CPU's MSRs and CPUID. Only on a CPU with VMX. */
 void vmx_hardware_read(struct vmx_hardware *hardware);
-
-/*
- * IA32_FEATURE_CONTROL as L1 reads it: locked, VMX outside SMX enabled; `masked` is the value without
- * nesting.
- */
-u64 nested_vmx_feature_control(u64 masked);
 
 /* This machine's: computed once at boot. */
 extern struct nested_vmx_capability nested_vmx_capability;
