@@ -16,41 +16,54 @@ FILES = (INITRAMFS_KVM, INITRAMFS_L2)
 TOTALS = r"kvm: \d+ passed, \d+ failed"
 ALL_GOOD = r"kvm: [1-9]\d* passed, 0 failed"
 
-# KVM's parameters that have to be on: the second-level tables, and what they are for.
-FEATURES = {"intel": ("kvm_intel.ept=Y", "kvm_intel.mbec=Y"), "amd": ("kvm_amd.npt=Y", "kvm_amd.gmet=Y")}
+# KVM's parameters that have to be on, in the order of the alphabet as init prints them.
+FEATURES = {"intel": ("ept=Y", "mbec=Y"), "amd": ("gmet=Y", "npt=Y")}
 
-# Groups of the KVM client in parts of similar length, so that two can run side by side.
-PARTS = (("cpu", ("modes", "exits", "exceptions", "events", "state", "debug", "msrs", "errors")),
-         ("memory", ("memory", "dirty", "backing", "paging", "tables")),
-         ("cost", ("many", "bench", "touch")),
-         ("irqchip", ("irqchip", "apic")))
-# Bochs refuses a posted-interrupt descriptor that is not page aligned (SDM volume 3, section 27.2.1.1: 64 bytes), so that
-# with APICv no guest with an interrupt controller in KVM can be entered.
+GROUPS = ("modes", "exits", "exceptions", "events", "memory", "dirty", "backing", "paging", "tables", "state", "debug", "msrs",
+          "many", "errors", "bench", "touch")
+IRQCHIP_GROUPS = ("irqchip", "apic")
+
+# Bochs refuses a posted-interrupt descriptor that is not page aligned (64 bytes are enough, SDM volume 3, section
+# 27.2.1.1), so that with APICv no guest whose interrupt controller is in KVM can be entered.
 NO_APICV = {"intel": "enable_apicv=0", "amd": ""}
 
+# L1's KVM with less than the CPU has: its name, the options of the vendor module, and the parameters that then hold.
+LESS = {"intel": (("shadow-paging", "ept=0", ("ept=N",)),
+                  ("plain", "pml=0,eptad=0,vpid=0,mbec=0", ("eptad=N", "mbec=N", "pml=N", "vpid=N"))),
+        "amd": (("shadow-paging", "npt=0", ("npt=N",)),
+                ("plain", "gmet=0,vgif=0", ("gmet=N", "vgif=0")))}
+# Without "paging": there the client changes L2's page tables, which KVM's shadow paging sees only if L2 does it.
+LESS_GROUPS = ("modes", "exceptions", "events", "memory", "dirty", "backing", "tables", "state", "debug", "msrs", "many", "errors")
 
-def kvm_run(cpu, umbra, groups, initramfs=INITRAMFS_KVM, timeout=300, options=""):
+
+def kvm_run(cpu, umbra, groups, initramfs=INITRAMFS_KVM, options="", parameters=None, timeout=300):
     """The KVM client with these groups in Linux, under that image of Umbra or (None) bare: every check has to pass.
 
-    `options` are those of KVM's vendor module, separated by commas.
+    `options` are those of KVM's vendor module, separated by commas; `parameters` what the module then has to report.
     """
     place = "umbra" if umbra else "bare"
-    arguments = ["--cpu", cpu, "--guest", cases.linux_kernel(), "--module", initramfs, "--cmdline",
-                 "console=ttyS0 quiet umbra.test=kvm umbra.under=%s umbra.kvm=%s umbra.kvm-options=%s" % (place, ",".join(groups), options)]
-    for feature in FEATURES[cpu]:
-        arguments += ["--expect", "kvm: parameter " + feature.replace(".", r"\.")]
+    words = ["console=ttyS0", "quiet", "umbra.test=kvm", "umbra.under=" + place, "umbra.kvm=" + ",".join(groups)]
+    if options:
+        words.append("umbra.kvm-options=" + options)
+    arguments = ["--cpu", cpu, "--guest", cases.linux_kernel(), "--module", initramfs, "--cmdline", " ".join(words)]
+    for parameter in parameters or FEATURES[cpu]:
+        arguments += ["--expect", r"kvm: parameter kvm_%s\.%s" % (cpu, parameter)]
     for group in groups:
         arguments += ["--expect", "kvm: group %s" % group]
     arguments += ["--expect", ALL_GOOD, "--until", TOTALS, "--forbid", "kvm: FAIL.*", "--timeout", str(timeout)]
     return cases.Run(place, arguments + (["--umbra", umbra] if umbra else ["--bare"]))
 
 
+def kvm_cases(cpu, umbra, suffix):
+    """All runs of the KVM client at one place; `suffix` ends the cases' names."""
+    slow = cpu == "intel"
+    runs = [("kvm", kvm_run(cpu, umbra, GROUPS), 50 if slow else 25),
+            ("kvm-irqchip", kvm_run(cpu, umbra, IRQCHIP_GROUPS, options=NO_APICV[cpu]), 35 if slow else 15),
+            ("kvm-linux", kvm_run(cpu, umbra, ("linux",), INITRAMFS_L2, NO_APICV[cpu], timeout=900), 200 if slow else 25)]
+    for name, options, parameters in LESS[cpu]:
+        runs.append(("kvm-" + name, kvm_run(cpu, umbra, LESS_GROUPS, options=options, parameters=parameters), 50 if slow else 25))
+    return [cases.Case(name + suffix, cpu, [run], seconds=seconds) for name, run, seconds in runs]
+
+
 def all_cases(cpus, _files):
-    found = []
-    for cpu in cpus:
-        for name, groups in PARTS:
-            options = NO_APICV[cpu] if name == "irqchip" else ""
-            found.append(cases.Case("kvm-%s-bare" % name, cpu, [kvm_run(cpu, None, groups, options=options)], seconds=60))
-        linux = kvm_run(cpu, None, ("linux",), INITRAMFS_L2, 600, NO_APICV[cpu])
-        found.append(cases.Case("kvm-linux-bare", cpu, [linux], seconds=100))
-    return found
+    return [case for cpu in cpus for case in kvm_cases(cpu, None, "-bare")]
