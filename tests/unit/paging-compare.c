@@ -111,10 +111,13 @@ static const char *compare_success(const struct case_tables *tables, const struc
     return wrong;
 }
 
-/* Which entry is to blame, and that all entries down to it are reported. */
-static const char *compare_blame(const struct spec_translation *spec, const struct walk *code)
+/* Which entry is to blame, and that all entries down to it are reported; above the root if none was read. */
+static const char *compare_blame(const struct spec_paging *paging, const struct spec_translation *spec,
+                                 const struct walk *code)
 {
-    if (spec->path.count != 0 && code->fault.level != spec->path.step[spec->path.count - 1].level)
+    unsigned read = spec->path.count;
+
+    if (code->fault.level != (read == 0 ? spec_levels(paging->format) + 1 : spec->path.step[read - 1].level))
         return "level of the fault";
     return compare_entries(spec, code);
 }
@@ -137,7 +140,7 @@ const char *case_compare_walk(const struct case_tables *tables, const struct spe
         return compare_success(tables, spec, code);
     if (fault_pf_error_code(tables->code.role, &code->fault) != spec->code)
         return "#PF error code";
-    return compare_blame(spec, code);
+    return compare_blame(&tables->spec, spec, code);
 }
 
 const char *case_compare_second(const struct spec_second *second, const struct case_tables *tables,
@@ -160,12 +163,12 @@ const char *case_compare_second(const struct spec_second *second, const struct c
 
         if (((qualification ^ spec->qualification) & ~spec->qualification_undefined) != 0)
             return "exit qualification";
-        if ((qualification & 0x40) != 0 && !tables->spec.mbec)
-            return "qualification bit 6 without MBEC";
+        if ((qualification & spec->qualification_undefined & 0xE40) != 0)
+            return "undefined qualification bits that Umbra reports as 0";
     }
     if (spec->result == SPEC_NPF && fault_npf_exit_info_1(tables->code.role, &code->fault) != spec->exitinfo1)
         return "EXITINFO1";
-    return compare_blame(spec, code);
+    return compare_blame(&tables->spec, spec, code);
 }
 
 /* --- printing

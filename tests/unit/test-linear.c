@@ -529,8 +529,14 @@ static void random_operand(struct input *in, const struct case_machine *machine)
         in->request.offset |= PAGE_SIZE - 1 - random_below(8);
     if (in->guest.spec.format == SPEC_NO_PAGING && random_chance(80))
         in->request.offset = memory.base + 16 * PAGE_SIZE + random_below(CASE_BYTES - 16 * PAGE_SIZE + 16);
-    if (mode != SPEC_64BIT)
+    if (mode != SPEC_64BIT && random_chance(10)) /* over the end of the 32-bit linear addresses */
+        in->request.segment.base =
+            random_below(in->request.bytes + 1) - in->request.offset - in->request.bytes;
+    if (mode != SPEC_64BIT) {
         in->request.offset &= 0xFFFFFFFF;
+        in->request.segment.base &= 0xFFFFFFFF;
+    }
+    in->operand.segment.base = in->request.segment.base;
     in->operand.offset = in->request.offset;
     in->access = random_operand_access(mode, in->request.write, in->request.segment.system);
     in->operand.implicit = in->access.implicit;

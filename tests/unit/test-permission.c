@@ -478,12 +478,74 @@ static void accesses_from_exit_info(void **state)
     }
 }
 
+/*
+ * Whatever a fault holds, the encodings set no bit that is reserved, and no bit that another bit rules out:
+ * table 28-7 (9 to 11 only with 7 and 8), SDM vol. 3A 4.7 (no RSVD without P), APM vol. 2 15.25.6 (32 or 33).
+ */
+static void check_encodings(struct paging_role role, const struct fault *fault)
+{
+    bool not_present = fault->reason == FAULT_NOT_PRESENT;
+    u32 code = fault_pf_error_code(role, fault);
+    u64 info = fault_npf_exit_info_1(role, fault);
+
+    assert_true((code & ~0x7Fu) == 0 && (info & ~0x30000007Full) == 0);
+    assert_true(((code & 1) == 0) == not_present && ((info & 1) == 0) == not_present);
+    assert_true((code & 0x28) == 0 || (code & 1) != 0);
+    assert_true((code & 0x12) != 0x12 && (info & 0x12) != 0x12);
+    assert_true((info >> 32 == 1) == ((fault->supplied & BIT(8)) != 0) &&
+                (info >> 32 == 1 || info >> 32 == 2));
+    for (unsigned advanced = 0; advanced < 2; advanced++) {
+        u64 qualification = fault_ept_qualification(role, fault, advanced != 0);
+
+        assert_true((qualification & ~0x1FFFFull) == 0);
+        assert_true((qualification & 0xE00) == 0 || (advanced != 0 && (qualification & 0x180) == 0x180));
+        assert_true((qualification & 0x180) != 0x100);
+        assert_true((qualification & 0x78) == 0 || fault->reason == FAULT_PERMISSION);
+        if (fault->reason == FAULT_RESERVED)
+            assert_true(qualification == 0);
+    }
+}
+
+static void encodings_set_no_reserved_bits(void **state)
+{
+    struct case_machine machine;
+    struct paging_role roles[4];
+    u64 cases = 0;
+
+    (void)state;
+    (void)guest_machine(GUEST_MODES - 1, SPEC_LONG4, &machine);
+    roles[0] = paging_role_guest(&machine.cpu, machine.cr0, machine.cr4, machine.efer);
+    roles[1] = paging_role_npt(&machine.cpu, machine.cr0, machine.cr4, machine.efer, true);
+    for (unsigned i = 2; i < 4; i++) {
+        struct case_ept ept = ept_machine(i == 2 ? 0 : EPT_MODES - 1, SPEC_EPT4);
+
+        roles[i] = paging_role_ept(&ept.cpu, ept.eptp, ept.mbec, ept.spp);
+    }
+    for (u32 n = 0; n < 1u << 21; n++) {
+        struct fault fault = {.reason = (u8)(n % 3 + FAULT_NOT_PRESENT),
+                              .access = (u8)(n & (ACCESS_KINDS - 1)),
+                              .supplied = n >> 5 << 7,
+                              .key = (n & 0x200) != 0,
+                              .ss_entry = (n & 0x400) != 0 && n % 3 + FAULT_NOT_PRESENT == FAULT_PERMISSION};
+
+        if (fault.reason == FAULT_PERMISSION)
+            fault.rights = (u8)(n >> 15);
+        for (unsigned i = 0; i < ARRAY_SIZE(roles); i++, cases++)
+            check_encodings(roles[i], &fault);
+    }
+    printf("  %llu faults encoded without a reserved bit\n", (unsigned long long)cases);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(guest_lookups),     cmocka_unit_test(second_level_lookups),
-        cmocka_unit_test(excluded_accesses), cmocka_unit_test(guest_levels),
-        cmocka_unit_test(second_levels),     cmocka_unit_test(accesses_from_exit_info),
+        cmocka_unit_test(guest_lookups),
+        cmocka_unit_test(second_level_lookups),
+        cmocka_unit_test(excluded_accesses),
+        cmocka_unit_test(guest_levels),
+        cmocka_unit_test(second_levels),
+        cmocka_unit_test(accesses_from_exit_info),
+        cmocka_unit_test(encodings_set_no_reserved_bits),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);

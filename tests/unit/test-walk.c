@@ -83,25 +83,6 @@ static const char *compare(const struct input *in, const struct spec_translation
     return case_compare_second(&in->second, &in->tables, spec, status, code);
 }
 
-/*
- * A finished walk is unchanged in memory. The exception: tables that use one entry twice, where the second
- * use set another flag; then the next walk finds all flags set, and nothing changes any more.
- */
-static bool settled(const struct input *in, unsigned access, struct walk *code)
-{
-    const struct paging *paging = &in->tables.code;
-    u64 root = in->tables.spec.root;
-    bool twice = false;
-
-    if (walk_unchanged(paging, &memory.code, code))
-        return true;
-    for (unsigned a = code->level; a <= code->root_level; a++)
-        for (unsigned b = code->level; b < a; b++)
-            twice = twice || code->entry[a].address == code->entry[b].address;
-    return twice && walk_and_mark(paging, &memory.code, root, in->address, access, code) == WALK_OK &&
-           walk_unchanged(paging, &memory.code, code);
-}
-
 /* walk() must agree and write nothing; then walk_and_mark() must agree and set the flags. */
 static void compare_case(const struct input *in, struct spec_flag_sets *flags)
 {
@@ -122,7 +103,7 @@ static void compare_case(const struct input *in, struct spec_flag_sets *flags)
     wrong = compare(in, &spec, status, &code);
     if (wrong == NULL)
         wrong = case_compare_flags(&memory, flags, false);
-    if (wrong == NULL && status == WALK_OK && !settled(in, access, &code))
+    if (wrong == NULL && status == WALK_OK && !walk_unchanged(paging, &memory.code, &code))
         wrong = "walk_unchanged";
     if (wrong != NULL)
         fail_case(in, wrong, "walk_and_mark", &spec, status, &code, flags);
@@ -356,7 +337,7 @@ static void disturbed_walks(void **state)
         }
         spec = spec_walk(&in.tables.spec, &memory.spec, in.address, &in.access, NULL);
         wrong = compare(&in, &spec, status, &code);
-        if (wrong == NULL && status == WALK_OK && !settled(&in, case_guest_access(&in.access), &code))
+        if (wrong == NULL && status == WALK_OK && !walk_unchanged(&in.tables.code, &memory.code, &code))
             wrong = "walk_unchanged";
         if (wrong != NULL)
             fail_case(&in, wrong, "disturbed walk_and_mark", &spec, status, &code,
