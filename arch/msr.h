@@ -108,6 +108,7 @@
 #define MSR_IA32_PL3_SSP             0x6a7u
 #define MSR_IA32_INTERRUPT_SSP_TABLE 0x6a8u
 #define MSR_IA32_PKRS                0x6e1u
+#define MSR_IA32_BNDCFGS             0xd90u
 
 /* Total memory encryption: SDM vol. 4, Intel's memory encryption technologies specification */
 #define MSR_IA32_TME_ACTIVATE        0x982u

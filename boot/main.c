@@ -19,6 +19,7 @@
 #include "drivers/vga.h"
 #include "mm/frame.h"
 #include "mm/phys.h"
+#include "nested/nested.h"
 #include "vcpu/vendor.h"
 
 #define VGA_TEXT_BUFFER   0xb8000u
@@ -194,6 +195,8 @@ static void run_guest(void)
 
     die_if(vendor->enable(vcpu));
     die_if(vendor->prepare(vcpu, &start));
+    if (machine.nested)
+        die_if(nested_start(vcpu));
     accounting_reason_name = vendor->reason_name;
     fatal_hook = report_death;
     log_info("up in %lu TSC ticks: the guest starts at %lx, %lu KByte of Umbra's memory are free",
@@ -227,6 +230,7 @@ void boot_main(u32 magic, u32 physical)
              umbra_region.start, umbra_region.end);
     die_if(boot_machine_init(&config));
     machine.hypercalls = options.hypercalls;
+    machine.nested = options.nested;
 
     boot_switch_stack(create_cpu(0)->stack_top, run_guest);
 }

@@ -117,12 +117,11 @@ static bool set_log_level(struct boot_options *options, struct text value, enum 
     return false;
 }
 
-/* Nested virtualization is hidden from the guest in this version, which is what `off` asks for. */
 static bool set_nested(struct boot_options *options, struct text value, enum option_fault *fault)
 {
-    (void)options;
-    *fault = text_is(value, "on") ? OPTION_UNAVAILABLE : OPTION_BAD_VALUE;
-    return text_is(value, "off");
+    options->nested = text_is(value, "on");
+    *fault = OPTION_BAD_VALUE;
+    return options->nested || text_is(value, "off");
 }
 
 /* What to do about CPUs that this version does not control: see check_cpus() in boot/main.c. */
@@ -151,7 +150,7 @@ static const struct option table[] = {
     {"console", "com1, com2 or 0xPORT, each with an optional ,BAUD that divides 115200, or none",
      set_console},
     {"loglevel", "error, warn, info or debug", set_log_level},
-    {"nested", "off", set_nested},
+    {"nested", "on or off", set_nested},
     {"cpus", "one or unprotected", set_cpus},
     {"hypercalls", "off, kernel or user", set_hypercalls},
 };
@@ -245,10 +244,6 @@ void options_complaint_text(const struct option_complaint *complaint, char *sent
         break;
     case OPTION_BAD_VALUE:
         format(sentence, size, "option %s is ignored: its value must be %s", complaint->word,
-               complaint->allowed);
-        break;
-    case OPTION_UNAVAILABLE:
-        format(sentence, size, "option %s is ignored: this version of Umbra only has %s", complaint->word,
                complaint->allowed);
         break;
     }

@@ -14,9 +14,8 @@
 enum { OPTION_COMPLAINTS_MAX = 16, OPTION_WORD_BYTES = 48 };
 
 enum option_fault {
-    OPTION_UNKNOWN,     /* no such key, or no `=` */
-    OPTION_BAD_VALUE,   /* the key is known, the value is not */
-    OPTION_UNAVAILABLE, /* sound, but this version of Umbra does not have it */
+    OPTION_UNKNOWN,   /* no such key, or no `=` */
+    OPTION_BAD_VALUE, /* the key is known, the value is not */
 };
 
 struct option_complaint {
@@ -30,6 +29,7 @@ struct boot_options {
     u16 serial_port; /* I/O port of the UART's first register */
     u32 serial_baud; /* divides 115,200 */
     enum log_level log_level;
+    bool nested;           /* nested=on: the guest is shown virtualization */
     bool unprotected_cpus; /* cpus=unprotected: go on although the guest can start CPUs outside of Umbra */
     enum hypercall_callers hypercalls;
     unsigned complaint_count; /* how many there were; only the first OPTION_COMPLAINTS_MAX are kept */

@@ -19,7 +19,7 @@
 struct vmcs02_state; /* the transitions' own: the cache of vmcs02s and what L2 runs on */
 
 /*
- * L1's VMX operation. In one frame of its own, allocated at boot. Only its CPU uses it. Not to be confused:
+ * L1's VMX operation. Allocated at boot. Only its CPU uses it. Not to be confused:
  * "current" is L1's word, the current VMCS of the hardware is vmcs01 or a vmcs02.
  */
 struct nested_vmx {
@@ -35,7 +35,6 @@ struct nested_vmx {
 
     bool vmx_operation; /* between VMXON and VMXOFF */
     u64 vmxon_pointer;  /* guest-physical, valid with vmx_operation */
-    bool init_pending;  /* an INIT that VMX root operation blocks (SDM vol. 3C 24.8) */
 
     /*
      * Which groups (enum vmcs12_group) L1 may have changed since the transitions last took them over:
@@ -46,10 +45,10 @@ struct nested_vmx {
     /* Groups whose checks passed with exactly the current content: cleared with each bit set in dirty. */
     u32 checked;
 
-    /*
-     * L1's paging for operands in its memory; rebuilt when its role or its keys change. Not for L2.
-     */
+    /* vmx-operand.c: L1's paging, for operands in its memory; made anew when its role changes. Not for L2. */
+    struct paging_cpu l1_cpu;
     struct paging l1_paging;
+    u64 l1_pdptes[VMCS_PDPTES];
 
     struct vmcs02_state *vmcs02;
 };
@@ -59,7 +58,7 @@ static inline struct nested_vmx *nested_vmx_of(const struct vcpu *vcpu)
     return vcpu->nested;
 }
 
-/* --- vmx-instructions.c --- */
+/* --- vmx-start.c --- */
 
 /*
  * Allocates and initializes vcpu->nested and, through nested_vmx_transitions_init(), what the transitions
@@ -67,6 +66,11 @@ static inline struct nested_vmx *nested_vmx_of(const struct vcpu *vcpu)
  * machine.nested on a VMX CPU, after vendor->prepare().
  */
 bool nested_vmx_init(struct vcpu *vcpu);
+
+/* --- vmx-instructions.c --- */
+
+/* Hook instruction: any VMX instruction of L1, VMCALL included if it is none of Umbra's. */
+enum exit_action nested_vmx_instruction(struct vcpu *vcpu, u32 reason);
 
 /* VM-instruction errors, SDM vol. 3D 31.4. */
 enum vmx_instruction_error {

@@ -6,6 +6,7 @@
  */
 #include "vcpu/cpuid.h"
 
+#include "vcpu/nested.h"
 #include "vcpu/vcpu.h"
 
 /* SDM vol. 2A CPUID; APM vol. 3 appendix E. */
@@ -153,6 +154,8 @@ static __attribute__((noinline)) enum exit_action correct_in_place(struct vcpu *
     struct cpuid_regs regs = {(u32)gpr[GPR_RAX], (u32)gpr[GPR_RBX], (u32)gpr[GPR_RCX], (u32)gpr[GPR_RDX]};
 
     cpuid_correct(leaf, subleaf, guest_cr4, &regs);
+    if (nested_hooks != NULL)
+        nested_hooks->cpuid(leaf, subleaf, &regs);
     gpr[GPR_RAX] = regs.eax;
     gpr[GPR_RBX] = regs.ebx;
     gpr[GPR_RCX] = regs.ecx;

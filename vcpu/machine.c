@@ -7,7 +7,6 @@
 #include "arch/string.h"
 #include "mm/frame.h"
 #include "mm/phys.h"
-#include "vcpu/nested.h"
 
 /* Four levels of second-level tables translate so many bits: SDM vol. 3C 29.3.2. */
 enum { TDP_ADDRESS_BITS = 48 };
@@ -21,7 +20,6 @@ enum { REPORT_EXITS = 16 };
 #define CPUID_EBX_REDUCTION(ebx) ((ebx) >> 6 & 0x3f) /* physical-address bits that encryption takes */
 
 struct machine machine;
-const struct nested_hooks *nested_hooks;
 
 /* TME-MK: the highest physical-address bits choose a key (SDM vol. 4, IA32_TME_ACTIVATE). */
 static unsigned tme_key_bits(void)

@@ -29,8 +29,9 @@ const struct msr_policy_row msr_policy_table[] = {
     {0x800, 0x8ff, MSR_BOTH, P, P, "x2APIC: the local APIC is the guest's"},
 
     /* Virtualization, SMM, and what firmware locks */
-    {0x3a, 0x3a, MSR_INTEL, H, D, "FEATURE_CONTROL: reads as locked with VMX, SMX and SGX off"},
-    {0x480, 0x493, MSR_INTEL, D, D, "VMX capabilities: VMX is hidden"},
+    {0x3a, 0x3a, MSR_INTEL, H, D,
+     "FEATURE_CONTROL: reads as locked with SMX and SGX off, VMX too unless nested"},
+    {0x480, 0x493, MSR_INTEL, D, D, "VMX capabilities: VMX is hidden, unless nested"},
     {0x9b, 0x9b, MSR_INTEL, D, D, "SMM_MONITOR_CTL: part of VMX and SMX"},
     {0x9e, 0x9e, MSR_INTEL, D, D, "SMBASE: moves SMM's memory"},
     {0x34, 0x34, MSR_INTEL, P, D, "SMI_COUNT: a counter"},

@@ -9,6 +9,7 @@
 #include "arch/print.h"
 #include "mm/memmap.h"
 #include "vcpu/msr-policy.h"
+#include "vcpu/nested.h"
 #include "vcpu/vcpu.h"
 
 static bool on_intel(void)
@@ -56,7 +57,18 @@ static u64 read_feature_control(void)
 {
     u64 real = 0;
     (void)rdmsr_safe(MSR_IA32_FEATURE_CONTROL, &real);
-    return IA32_FEATURE_CONTROL_LOCK | (real & IA32_FEATURE_CONTROL_LMCE_ON);
+    return IA32_FEATURE_CONTROL_LOCK | (machine.nested ? IA32_FEATURE_CONTROL_VMX_OUTSIDE_SMX : 0) |
+           (real & IA32_FEATURE_CONTROL_LMCE_ON);
+}
+
+/* Those that the policy denies or answers for a CPU without virtualization: nested/ has others for them. */
+static bool is_nested_msr(u32 msr)
+{
+    if (!machine.nested)
+        return false;
+    if (on_intel())
+        return msr >= MSR_IA32_VMX_BASIC && msr <= MSR_IA32_VMX_EXIT_CTLS2;
+    return msr == MSR_VM_CR || msr == MSR_VM_HSAVE_PA || msr == MSR_TSC_RATIO;
 }
 
 static bool read_masked(u32 msr, u64 clear, u64 set, u64 *value)
@@ -222,10 +234,14 @@ enum exit_action rdmsr_exit(struct vcpu *vcpu)
     enum msr_rule rule = msr_policy(msr, on_intel()).read;
     u64 value;
 
-    if (rule == MSR_DENY)
+    if (is_nested_msr(msr)) {
+        if (!nested_hooks->msr_read(vcpu, msr, &value))
+            return EXIT_GP;
+    } else if (rule == MSR_DENY) {
         return deny(vcpu, msr, "read");
-    if (rule == MSR_PASS ? !rdmsr_safe(msr, &value) : !read_handled(msr, &value))
+    } else if (rule == MSR_PASS ? !rdmsr_safe(msr, &value) : !read_handled(msr, &value)) {
         return EXIT_GP;
+    }
     vcpu->gpr[GPR_RAX] = (u32)value;
     vcpu->gpr[GPR_RDX] = value >> 32;
     return EXIT_SKIP;
@@ -237,6 +253,8 @@ enum exit_action wrmsr_exit(struct vcpu *vcpu)
     u64 value = vcpu->gpr[GPR_RDX] << 32 | (u32)vcpu->gpr[GPR_RAX];
     enum msr_rule rule = msr_policy(msr, on_intel()).write;
 
+    if (is_nested_msr(msr))
+        return nested_hooks->msr_write(vcpu, msr, value) ? EXIT_SKIP : EXIT_GP;
     if (rule == MSR_DENY)
         return deny(vcpu, msr, "write");
     if (rule == MSR_PASS ? !wrmsr_safe(msr, value) : !write_handled(msr, value))

@@ -101,9 +101,14 @@ static void test_log_level(void **state)
 static void test_nested(void **state)
 {
     (void)state;
-    parse("nested=off");
+    parse("");
+    assert_false(options.nested);
+    parse("nested=on");
     assert_int_equal(options.complaint_count, 0);
-    assert_complaint("nested=on", OPTION_UNAVAILABLE, "nested=on");
+    assert_true(options.nested);
+    parse("nested=on nested=off");
+    assert_int_equal(options.complaint_count, 0);
+    assert_false(options.nested);
     assert_complaint("nested=maybe", OPTION_BAD_VALUE, "nested=maybe");
 }
 

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From VMLAUNCH or VMRESUME of L1, whose checks have passed, to L2: what is loaded in which order, and the
+ * failures that only loading finds. Source: SDM vol. 3C 27.3.2, 27.4, 27.6.
+ */
+#include "nested/vmx-vmcs02.h"
+#include "vmx/exit-reason.h"
+
+/* Exit qualification of an entry that fails because of invalid guest state: SDM vol. 3C 27.8. */
+enum { QUALIFICATION_PDPTE = 2 };
+
+static u64 entered_efer(const struct vmcs12 *vmcs12, u64 efer)
+{
+    bool long_mode = (vmcs12->entry_controls & ENTRY_IA32E_GUEST) != 0;
+
+    if ((vmcs12->entry_controls & ENTRY_LOAD_EFER) != 0)
+        return vmcs12->guest_efer;
+    efer = long_mode ? efer | EFER_LMA : efer & ~EFER_LMA;
+    if ((vmcs12->guest_cr0 & CR0_PG) != 0)
+        efer = long_mode ? efer | EFER_LME : efer & ~EFER_LME;
+    return efer;
+}
+
+/* SDM vol. 3C 27.3.2.1: each register is L2's where L1's controls load it, else it stays L1's. */
+static void load_switched_registers(const struct vmcs12 *vmcs12, struct switched_registers *registers)
+{
+    u64 entry = vmcs12->entry_controls;
+
+    if ((entry & ENTRY_LOAD_DEBUG) != 0) {
+        registers->debugctl = vmcs12->guest_debugctl;
+        registers->dr7 = vmcs12->guest_dr7;
+    }
+    if ((entry & ENTRY_LOAD_PAT) != 0)
+        registers->pat = vmcs12->guest_pat;
+    registers->efer = entered_efer(vmcs12, registers->efer);
+    if ((entry & ENTRY_LOAD_PERF_GLOBAL_CTRL) != 0)
+        registers->perf_global_ctrl = vmcs12->guest_perf_global_ctrl;
+    if ((entry & ENTRY_LOAD_BNDCFGS) != 0)
+        registers->bndcfgs = vmcs12->guest_bndcfgs;
+    if ((entry & ENTRY_LOAD_PKRS) != 0)
+        registers->pkrs = vmcs12->guest_pkrs;
+    if ((entry & ENTRY_LOAD_CET) != 0) {
+        registers->s_cet = vmcs12->guest_s_cet;
+        registers->ssp = vmcs12->guest_ssp;
+        registers->interrupt_ssp_table = vmcs12->guest_interrupt_ssp_table;
+    }
+}
+
+/* vmcs02 always uses EPT, and such an entry takes PDPTEs from the VMCS: without L1's EPT they are in memory.
+ */
+static bool load_pdptes(const struct vmcs12 *vmcs12)
+{
+    bool pae = (vmcs12->guest_cr0 & CR0_PG) != 0 && (vmcs12->guest_cr4 & CR4_PAE) != 0 &&
+               (vmcs12->entry_controls & ENTRY_IA32E_GUEST) == 0;
+
+    return l1_uses_ept(vmcs12) || !pae || vmx_load_pdptes();
+}
+
+static void inject(const struct vmcs12 *vmcs12)
+{
+    vmwrite(VMCS_ENTRY_INTERRUPTION, vmcs12->entry_interruption);
+    if ((vmcs12->entry_interruption & INTERRUPTION_VALID) == 0)
+        return;
+    vmwrite(VMCS_ENTRY_ERROR_CODE, vmcs12->entry_error_code);
+    vmwrite(VMCS_ENTRY_INSTRUCTION_LENGTH, vmcs12->entry_instruction_length);
+}
+
+static enum exit_action fail(struct vcpu *vcpu, u32 reason, u64 qualification)
+{
+    l2_leave_vmcs02(vcpu);
+    return nested_vmx_entry_failure(vcpu, reason, qualification);
+}
+
+enum exit_action nested_vmx_enter(struct vcpu *vcpu, bool launch)
+{
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+    struct vmcs02_state *state = nested->vmcs02;
+    const struct vmcs12 *vmcs12 = &nested->vmcs12;
+    struct switched_registers registers;
+
+    (void)launch;
+    state->primary01 = vmx_of(vcpu)->primary;
+    switched_registers_read(&registers);
+    load_switched_registers(vmcs12, &registers);
+    vmcs02_load(vcpu, nested);
+    switched_registers_write(&registers);
+    if (!load_pdptes(vmcs12))
+        return fail(vcpu, REASON_ENTRY_GUEST_STATE, QUALIFICATION_PDPTE);
+    u32 failed = msr_list_load(vcpu, vmcs12->entry_msr_load, vmcs12->entry_msr_load_count);
+    if (failed != MSR_LIST_DONE)
+        return fail(vcpu, REASON_ENTRY_MSR_LOADING, failed);
+    inject(vmcs12);
+    l2_flush_without_vpid(vcpu, vmcs12);
+    l2_acquire_tables(vcpu, nested);
+    vcpu->l2_running = true;
+    if (state->active->launched)
+        return EXIT_RESUME;
+    /* The stub would resume: the first entry through a VMCS goes on from here, on a stack that starts anew.
+     */
+    vmx_finish_exit(vcpu, EXIT_RESUME, 0);
+    vmx_launch(vcpu, vmx_of(vcpu)->host_rsp);
+}
+
+enum exit_action nested_vmx_l2_entry_failed(struct vcpu *vcpu, u32 error)
+{
+    l2_leave_vmcs02(vcpu);
+    return nested_vmx_fail(vcpu, (enum vmx_instruction_error)error);
+}

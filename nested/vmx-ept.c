@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * L2's second-level translation: the shadow of L1's EPT, or Umbra's own tables if L1 uses none; what is owed
+ * to the TLB before an entry; and the exits that come of it. No answer of hardware reaches L1 but for what
+ * only hardware knows of the first stage.
+ */
+#include "arch/percpu.h"
+#include "arch/print.h"
+#include "mm/fault.h"
+#include "mm/frame.h"
+#include "mm/guest-mem.h"
+#include "mm/guest-paging.h"
+#include "mm/memmap.h"
+#include "nested/vmx-capability.h"
+#include "nested/vmx-check.h"
+#include "nested/vmx-vmcs02.h"
+#include "vmx/exit-reason.h"
+
+/* EPTP, SDM vol. 3C table 25-9 */
+#define EPTP_WRITE_BACK     6ull
+#define EPTP_WALK_4         (3ull << 3)
+#define EPTP_ACCESSED_DIRTY BIT(6)
+
+/* A shadow page costs a little more than two frames: half of what is free at boot stays free. */
+enum { SHADOW_POOL_SHARE = 5, SHADOW_POOL_MAX = 4096 };
+
+static struct shadow *the_shadow;
+
+/* --- page-modification logging for L1, SDM vol. 3C 29.3.6 --- */
+
+enum { PML_ENTRIES = 512 };
+
+/* True also if the log's page is not L1's: the entry then goes where all writes to no memory go. */
+static bool log_dirty(void *context, l2_gpa_t address)
+{
+    struct vmcs12 *vmcs12 = &nested_vmx_of(this_cpu()->vcpu)->vmcs12;
+    u64 page = align_down(address.raw, PAGE_SIZE);
+
+    (void)context;
+    if ((vmcs12_secondary(vmcs12) & SECONDARY_PML) == 0)
+        return true;
+    if (vmcs12->pml_index >= PML_ENTRIES)
+        return false;
+    gpa_t at = gpa(vmcs12->pml_address + vmcs12->pml_index * sizeof(page));
+    vmcs12->pml_index--;
+    (void)guest_write(at, &page, sizeof(page));
+    return true;
+}
+
+/* --- set-up --- */
+
+static bool advanced_information(void)
+{
+    return (nested_vmx_msr(&nested_vmx_capability, MSR_IA32_VMX_EPT_VPID_CAP) & EPT_ADVANCED_INFORMATION) !=
+           0;
+}
+
+struct shadow *nested_vmx_shadow(void)
+{
+    static struct shadow_config config;
+
+    if (the_shadow != NULL)
+        return the_shadow;
+    config = (struct shadow_config){
+        .tdp = &machine.tdp,
+        .memory = &guest_paging_memory,
+        .memory_limit = memmap_ram_top(&guest_memmap),
+        .pages = (u32)min_u64(frame_free_count() / SHADOW_POOL_SHARE, SHADOW_POOL_MAX),
+        .advanced_information = advanced_information(),
+        .log_dirty = log_dirty,
+    };
+    the_shadow = shadow_init(&config);
+    return the_shadow;
+}
+
+struct shadow_cpu *nested_vmx_shadow_cpu(const struct vcpu *vcpu)
+{
+    return &vmcs02_state_of(vcpu)->shadow_cpu;
+}
+
+void nested_vmx_invalidate_linear(struct vcpu *vcpu, u32 l1_vpid)
+{
+    struct vmcs02_state *state = vmcs02_state_of(vcpu);
+
+    shadow_invalidate_linear(&state->shadow_cpu, l1_vpid);
+    state->unshadowed_flush = true;
+}
+
+/* --- before an entry --- */
+
+static void set_translation(const struct vcpu *vcpu, struct vmcs02 *vmcs02, u64 ept_pointer, u16 vpid)
+{
+    if (vmcs02->ept_pointer != ept_pointer) {
+        vmwrite(VMCS_EPT_POINTER, ept_pointer);
+        vmcs02->ept_pointer = ept_pointer;
+    }
+    if (vmx_of(vcpu)->vpid != 0 && vmcs02->vpid != vpid) {
+        vmwrite(VMCS_VPID, vpid);
+        vmcs02->vpid = vpid;
+    }
+}
+
+/*
+ * One VPID for all L2s that run on Umbra's own tables, flushed whenever another one may have used it: such an
+ * L1 shadows page tables itself and flushes far more.
+ */
+static void use_own_tables(struct vcpu *vcpu, struct vmcs02_state *state, const struct vmcs12 *vmcs12)
+{
+    struct vmcs02 *vmcs02 = state->active;
+    u16 vpid = (u16)(FIRST_L2_VPID + vcpu->index * L2_VPIDS + SHADOW_TAGS);
+
+    if (state->unshadowed_user != vmcs02 || state->unshadowed_vpid != l1_vpid(vmcs12))
+        state->unshadowed_flush = true;
+    state->unshadowed_user = vmcs02;
+    state->unshadowed_vpid = l1_vpid(vmcs12);
+    set_translation(vcpu, vmcs02, vmx_of(vcpu)->ept_pointer, vpid);
+    if (state->unshadowed_flush && vmx_of(vcpu)->vpid != 0)
+        vmx_flush_vpid(vpid);
+    state->unshadowed_flush = false;
+}
+
+static struct shadow_key key_of(const struct vmcs12 *vmcs12)
+{
+    const struct paging_cpu cpu = {
+        .maxphyaddr = nested_vmx_capability.maxphyaddr,
+        .page_1g = (nested_vmx_msr(&nested_vmx_capability, MSR_IA32_VMX_EPT_VPID_CAP) & EPT_PAGE_1G) != 0,
+        .execute_only =
+            (nested_vmx_msr(&nested_vmx_capability, MSR_IA32_VMX_EPT_VPID_CAP) & EPT_EXECUTE_ONLY) != 0,
+    };
+    bool mbec = (vmcs12_secondary(vmcs12) & SECONDARY_MBEC) != 0;
+
+    return (struct shadow_key){
+        .pointer = vmcs12->ept_pointer,
+        .role = paging_role_ept(&cpu, vmcs12->ept_pointer, mbec, false),
+    };
+}
+
+static void use_shadow(struct vcpu *vcpu, struct vmcs02_state *state, const struct vmcs12 *vmcs12)
+{
+    struct shadow_use *use = &state->use;
+    struct shadow_key key = key_of(vmcs12);
+    enum shadow_acquire_status status =
+        shadow_acquire(the_shadow, &state->shadow_cpu, &key, l1_vpid(vmcs12), use);
+
+    if (status != SHADOW_ACQUIRED)
+        fatal("there is no shadow of the guest's EPT pointer %lx (%s)", vmcs12->ept_pointer,
+              status == SHADOW_NO_PAGES ? "no memory" : "a feature that was not offered");
+    u64 pointer = use->root.raw | EPTP_WALK_4 | EPTP_WRITE_BACK;
+    if (machine.tdp.config.accessed_dirty)
+        pointer |= vmcs12->ept_pointer & EPTP_ACCESSED_DIRTY;
+    set_translation(vcpu, state->active, pointer, use->tag);
+    if (use->flush_tables)
+        vmx_flush_ept_pointer(pointer);
+    if (use->flush_linear && vmx_of(vcpu)->vpid != 0)
+        vmx_flush_vpid(use->tag);
+}
+
+void l2_acquire_tables(struct vcpu *vcpu, struct nested_vmx *nested)
+{
+    struct vmcs02_state *state = nested->vmcs02;
+
+    if (l1_uses_ept(&nested->vmcs12))
+        use_shadow(vcpu, state, &nested->vmcs12);
+    else
+        use_own_tables(vcpu, state, &nested->vmcs12);
+}
+
+void l2_flush_without_vpid(struct vcpu *vcpu, const struct vmcs12 *vmcs12)
+{
+    if (l1_vpid(vmcs12) == 0)
+        nested_vmx_invalidate_linear(vcpu, 0);
+}
+
+/* --- exits --- */
+
+#define SUPPLIED_FIRST_STAGE                                                                                 \
+    (FAULT_LINEAR_VALID | FAULT_FINAL | FAULT_NMI_UNBLOCKED | FAULT_GUEST_VERIFY | FAULT_ASYNCHRONOUS)
+#define SUPPLIED_ADVANCED (FAULT_LINEAR_USER | FAULT_LINEAR_WRITE | FAULT_LINEAR_XD)
+
+static struct shadow_access access_of(u64 qualification)
+{
+    bool advanced = (vmx_capability.ept_vpid & EPT_ADVANCED_INFORMATION) != 0;
+    struct shadow_access access = {
+        .address = l2_gpa(vmread(VMCS_GUEST_PHYSICAL_ADDRESS)),
+        .access = ACCESS_READ,
+        .supplied = (u32)(qualification & (SUPPLIED_FIRST_STAGE | (advanced ? SUPPLIED_ADVANCED : 0))),
+        .rip = vmread(VMCS_GUEST_RIP),
+    };
+
+    if ((qualification & EPT_VIOLATION_FETCH) != 0) {
+        bool user = advanced && (qualification & FAULT_LINEAR_USER) != 0;
+        access.access = ACCESS_FETCH | (user ? ACCESS_USER : 0);
+        return access;
+    }
+    if ((qualification & EPT_VIOLATION_WRITE) != 0)
+        access.access |= ACCESS_WRITE;
+    if ((qualification & EPT_VIOLATION_SS) != 0 && (vmread(VMCS_GUEST_CR4) & CR4_CET) != 0)
+        access.access |= ACCESS_SHADOW_STACK;
+    return access;
+}
+
+static enum exit_action reflect(struct vcpu *vcpu, u32 reason, u64 qualification)
+{
+    struct l2_exit_information information;
+
+    l2_exit_information_read(&information);
+    information.reason = reason;
+    information.qualification = qualification;
+    information.interruption = 0;
+    information.instruction_information = 0;
+    return l2_reflect(vcpu, &information);
+}
+
+/* L1 allows it, Umbra's own map does not: as if L1 itself had made the access. */
+static enum exit_action own_violation(struct vcpu *vcpu, const struct shadow_result *result,
+                                      u64 qualification)
+{
+    struct violation violation = {
+        .gpa = result->own.address,
+        .gva_valid = (qualification & FAULT_LINEAR_VALID) != 0,
+        .access = result->own.access,
+        .raw = qualification,
+    };
+    struct exit_context context;
+
+    if (violation.gva_valid)
+        violation.gva = gva(vmread(VMCS_GUEST_LINEAR_ADDRESS));
+    vmx_restore_events(qualification);
+    vmx_exit_context(vcpu, &context);
+    return violation_exit(vcpu, &violation, &context);
+}
+
+enum exit_action l2_second_level_exit(struct vcpu *vcpu, u32 reason)
+{
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+    u64 qualification = reason == REASON_EPT_VIOLATION ? vmread(VMCS_EXIT_QUALIFICATION) : 0;
+    struct shadow_result result;
+
+    if (!l1_uses_ept(&nested->vmcs12) && reason == REASON_EPT_VIOLATION)
+        return vmx_violation_exit(vcpu);
+    struct shadow_access access = access_of(qualification);
+    switch (shadow_fault(the_shadow, nested->vmcs02->use.handle, &access, &result)) {
+    case SHADOW_FILLED:
+    case SHADOW_STALE:
+        vmx_restore_events(qualification);
+        return EXIT_RESUME;
+    case SHADOW_REFLECT:
+        return reflect(vcpu, REASON_EPT_VIOLATION, result.qualification);
+    case SHADOW_MISCONFIGURED:
+        return reflect(vcpu, REASON_EPT_MISCONFIGURATION, 0);
+    case SHADOW_LOG_FULL:
+        return reflect(vcpu, REASON_PML_FULL, qualification & FAULT_NMI_UNBLOCKED);
+    case SHADOW_POLICY:
+    case SHADOW_UMBRA_MEMORY:
+        return own_violation(vcpu, &result, qualification);
+    case SHADOW_NO_PROGRESS:
+        break;
+    }
+    fatal("a guest of the guest faults again and again at guest-physical %lx, RIP %lx, qualification %lx, "
+          "though "
+          "its tables are filled",
+          access.address.raw, access.rip, qualification);
+}
+
+/* --- VM functions, SDM vol. 3C 26.5.6 --- */
+
+enum { EPTP_LIST_ENTRIES = 512 };
+
+/* False: the VMFUNC is an exit to L1. */
+static bool switch_ept_pointer(struct vmcs12 *vmcs12, u64 index)
+{
+    u64 pointer;
+
+    if (index >= EPTP_LIST_ENTRIES || (vmcs12->vm_function_controls & VMFUNC_EPTP_SWITCHING) == 0 ||
+        guest_load_u64(gpa(vmcs12->eptp_list + index * sizeof(pointer)), &pointer) != GUEST_MEM_OK ||
+        !vmx_check_eptp(&nested_vmx_capability, pointer))
+        return false;
+    vmcs12->ept_pointer = pointer;
+    if ((vmcs12_secondary(vmcs12) & SECONDARY_EPT_VIOLATION_VE) != 0)
+        vmcs12->eptp_index = (u16)index;
+    return true;
+}
+
+enum exit_action l2_vmfunc_exit(struct vcpu *vcpu)
+{
+    struct l2_exit_information information;
+
+    if ((u32)vcpu->gpr[GPR_RAX] == 0 &&
+        switch_ept_pointer(&nested_vmx_of(vcpu)->vmcs12, (u32)vcpu->gpr[GPR_RCX]))
+        return EXIT_SKIP;
+    l2_exit_information_read(&information);
+    return l2_reflect(vcpu, &information);
+}

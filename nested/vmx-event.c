@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * NMIs of three owners, Umbra's own single step, and faults that Umbra raises in L2. vmcs02 always has NMI
+ * exiting and virtual NMIs; what L1 asked for is made of them here. Source: SDM vol. 3C 25.6.1, 26.2, 28.5.5.
+ *
+ * L1 without NMI exiting: NMIs are L2's, through its IDT, and the blocking in vmcs02 is the CPU's own, which
+ * L1 shares. L1 with virtual NMIs: the blocking in vmcs02 is L1's virtual one, and an NMI always leads to L1.
+ * L1 with NMI exiting only: L2 cannot change the blocking that L1 gave it. An NMI that came while Umbra ran
+ * must not wait until L2 unblocks virtual NMIs: it has MTF as its messenger.
+ */
+#include "nested/vmx-vmcs02.h"
+#include "vmx/exit-reason.h"
+
+static bool nmi_exiting(const struct vmcs12 *vmcs12)
+{
+    return (vmcs12->pin_controls & PIN_NMI_EXITING) != 0;
+}
+
+static bool virtual_nmis(const struct vmcs12 *vmcs12)
+{
+    return (vmcs12->pin_controls & PIN_VIRTUAL_NMIS) != 0;
+}
+
+static bool injects_nmi(const struct vmcs12 *vmcs12)
+{
+    const u64 mask = INTERRUPTION_VALID | INTERRUPTION_TYPE;
+    return (vmcs12->entry_interruption & mask) == (INTERRUPTION_VALID | INTERRUPTION_NMI);
+}
+
+void l2_take_nmi_blocking(struct vmcs02_state *state, const struct vmcs12 *vmcs12)
+{
+    state->nmi_blocked = nmi_exiting(vmcs12) && !virtual_nmis(vmcs12) &&
+                         (vmcs12->guest_interruptibility & BLOCKING_BY_NMI) != 0;
+}
+
+u32 l2_nmi_controls(const struct vmcs02_state *state, const struct vmcs12 *vmcs12)
+{
+    if (!nmi_exiting(vmcs12))
+        return (u32)PRIMARY_NMI_WINDOW;
+    return state->nmi_blocked ? 0 : (u32)PRIMARY_MONITOR_TRAP_FLAG;
+}
+
+/*
+ * With NMI exiting only, vmcs02's own blocking stays out of it. An injected NMI blocks NMIs by itself, and an
+ * entry with virtual NMIs refuses one that finds them blocked, which L1 without virtual NMIs may ask for.
+ */
+u32 l2_interruptibility(const struct vmcs12 *vmcs12)
+{
+    if (!virtual_nmis(vmcs12) && (nmi_exiting(vmcs12) || injects_nmi(vmcs12)))
+        return (u32)(vmcs12->guest_interruptibility & ~BLOCKING_BY_NMI);
+    return vmcs12->guest_interruptibility;
+}
+
+u32 l2_saved_interruptibility(const struct vmcs02_state *state, const struct vmcs12 *vmcs12, u64 hardware)
+{
+    if (nmi_exiting(vmcs12) && !virtual_nmis(vmcs12))
+        return (u32)((hardware & ~BLOCKING_BY_NMI) | (state->nmi_blocked ? BLOCKING_BY_NMI : 0));
+    return (u32)hardware;
+}
+
+u64 l1_nmi_blocking_after_exit(const struct vmcs12 *vmcs12, bool nmi_exit)
+{
+    if (nmi_exit)
+        return BLOCKING_BY_NMI;
+    return virtual_nmis(vmcs12) ? 0 : vmcs12->guest_interruptibility & BLOCKING_BY_NMI;
+}
+
+void l2_set_step(struct vcpu *vcpu, bool on)
+{
+    const struct nested_vmx *nested = nested_vmx_of(vcpu);
+
+    nested->vmcs02->stepping = on;
+    vmx_set_single_step(vcpu, on || (nested->vmcs12.primary_controls & PRIMARY_MONITOR_TRAP_FLAG) != 0);
+}
+
+enum exit_action l2_exception(struct vcpu *vcpu, enum exception_vector vector, bool has_error_code,
+                              u32 error_code)
+{
+    const struct vmcs12 *vmcs12 = &nested_vmx_of(vcpu)->vmcs12;
+    struct l2_exit_information information;
+
+    if ((vmcs12->exception_bitmap >> vector & 1) == 0) {
+        vmx_inject_exception(vector, has_error_code, error_code);
+        return EXIT_RESUME;
+    }
+    bool error_code_valid = has_error_code && (vmread(VMCS_GUEST_CR0) & CR0_PE) != 0;
+    vmwrite(VMCS_GUEST_RFLAGS, vmread(VMCS_GUEST_RFLAGS) | RFLAGS_RF);
+    l2_exit_information_read(&information);
+    information.reason = REASON_EXCEPTION_OR_NMI;
+    information.interruption = (u32)(INTERRUPTION_VALID | INTERRUPTION_HARDWARE | vector |
+                                     (error_code_valid ? INTERRUPTION_ERROR_CODE : 0));
+    information.error_code = error_code_valid ? error_code : 0;
+    information.qualification = 0;
+    information.instruction_information = 0;
+    return l2_reflect(vcpu, &information);
+}

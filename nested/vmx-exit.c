@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From L2 back to L1: what an exit saves, tells and loads; and the exits of L2 that Umbra handles itself.
+ * Source: SDM vol. 3C ch. 28.
+ */
+#include "arch/cpu.h"
+#include "arch/print.h"
+#include "arch/reset.h"
+#include "mm/guest-mem.h"
+#include "nested/vmx-capability.h"
+#include "nested/vmx-verdict.h"
+#include "nested/vmx-vmcs02.h"
+#include "vmx/exit-reason.h"
+
+/* Access rights that an exit gives to L1's segments, SDM vol. 3C 28.5.2. */
+#define HOST_CODE64   0xa09b
+#define HOST_CODE32   0xc09b
+#define HOST_DATA     0xc093
+#define HOST_TSS      0x008b
+#define HOST_LIMIT    0xffffffff
+#define HOST_TR_LIMIT 0x67
+#define HOST_DT_LIMIT 0xffff
+#define DR7_INIT      0x400
+
+/* VMX-abort indicators, SDM vol. 3C 28.7. */
+enum vmx_abort { ABORT_MSR_STORE = 1, ABORT_HOST_PDPTE = 2, ABORT_MSR_LOAD = 4 };
+
+/* --- the end of L2 --- */
+
+void l2_leave_vmcs02(struct vcpu *vcpu)
+{
+    const struct vmcs02_state *state = vmcs02_state_of(vcpu);
+
+    vcpu->l2_running = false;
+    vmx_switch_vmcs(vcpu, vmx_of(vcpu)->vmcs, state->primary01, PRIMARY_NMI_WINDOW);
+}
+
+/* A step over an access to Umbra's memory that another exit has cut short: L2 makes the access again. */
+static void forget_step(struct vcpu *vcpu, struct vmcs02_state *state)
+{
+    if (!state->stepping)
+        return;
+    state->stepping = false;
+    violation_step_done(vcpu);
+}
+
+/* The CPU would shut down, and the machine with it. */
+static _Noreturn void vmx_abort(struct vcpu *vcpu, enum vmx_abort indicator)
+{
+    const struct nested_vmx *nested = nested_vmx_of(vcpu);
+    u32 value = indicator;
+
+    (void)guest_write(gpa(nested->current + offsetof(struct vmcs12, abort_indicator)), &value, sizeof(value));
+    log_quiet(false);
+    log_error("the guest's VM exit ends in VMX abort %u (exit reason %x): the machine is reset, as a CPU's "
+              "shutdown does",
+              value, nested->vmcs12.exit_reason);
+    vcpu_report(vcpu);
+    machine_reset();
+}
+
+/* --- L1's state --- */
+
+struct host_segment {
+    u16 selector;
+    u64 base;
+    u32 limit, rights;
+};
+
+static void load_segment(enum vmcs_segment segment, const struct host_segment *value)
+{
+    vmwrite(vmcs_segment_field(VMCS_GUEST_ES_SELECTOR, segment), value->selector);
+    vmwrite(vmcs_segment_field(VMCS_GUEST_ES_BASE, segment), value->base);
+    vmwrite(vmcs_segment_field(VMCS_GUEST_ES_LIMIT, segment), value->limit);
+    vmwrite(vmcs_segment_field(VMCS_GUEST_ES_RIGHTS, segment), value->rights);
+}
+
+static void load_data_segment(const struct vmcs12 *vmcs12, enum vmcs_segment segment, u64 base)
+{
+    u16 selector = vmcs12->host_selector[segment];
+    u32 unusable = selector == 0 ? (u32)RIGHTS_UNUSABLE : 0;
+
+    load_segment(segment, &(struct host_segment){selector, base, HOST_LIMIT, HOST_DATA | unusable});
+}
+
+static void load_host_segments(const struct vmcs12 *vmcs12, bool host64)
+{
+    const u16 *selector = vmcs12->host_selector;
+
+    load_segment(VMCS_CS, &(struct host_segment){selector[VMCS_CS], 0, HOST_LIMIT,
+                                                 host64 ? HOST_CODE64 : HOST_CODE32});
+    load_data_segment(vmcs12, VMCS_ES, 0);
+    load_data_segment(vmcs12, VMCS_SS, 0);
+    load_data_segment(vmcs12, VMCS_DS, 0);
+    load_data_segment(vmcs12, VMCS_FS, vmcs12->host_fs_base);
+    load_data_segment(vmcs12, VMCS_GS, vmcs12->host_gs_base);
+    load_segment(VMCS_TR,
+                 &(struct host_segment){selector[VMCS_TR], vmcs12->host_tr_base, HOST_TR_LIMIT, HOST_TSS});
+    load_segment(VMCS_LDTR, &(struct host_segment){0, 0, 0, RIGHTS_UNUSABLE});
+    vmwrite(VMCS_GUEST_GDTR_BASE, vmcs12->host_gdtr_base);
+    vmwrite(VMCS_GUEST_GDTR_LIMIT, HOST_DT_LIMIT);
+    vmwrite(VMCS_GUEST_IDTR_BASE, vmcs12->host_idtr_base);
+    vmwrite(VMCS_GUEST_IDTR_LIMIT, HOST_DT_LIMIT);
+}
+
+/* SDM vol. 3C 28.5.1: what no control loads keeps L2's value; `registers` is that of L2, or of a failed
+ * entry's L1. */
+static void load_host_switched(const struct vmcs12 *vmcs12, struct switched_registers *registers, bool host64)
+{
+    u64 exit = vmcs12->exit_controls;
+    const u64 long_mode = EFER_LMA | EFER_LME;
+
+    registers->debugctl = 0;
+    registers->dr7 = DR7_INIT;
+    if ((exit & EXIT_LOAD_PAT) != 0)
+        registers->pat = vmcs12->host_pat;
+    if ((exit & EXIT_LOAD_EFER) != 0)
+        registers->efer = vmcs12->host_efer;
+    registers->efer = host64 ? registers->efer | long_mode : registers->efer & ~long_mode;
+    if ((exit & EXIT_LOAD_PERF_GLOBAL_CTRL) != 0)
+        registers->perf_global_ctrl = vmcs12->host_perf_global_ctrl;
+    if ((exit & EXIT_CLEAR_BNDCFGS) != 0)
+        registers->bndcfgs = 0;
+    if ((exit & EXIT_LOAD_PKRS) != 0)
+        registers->pkrs = vmcs12->host_pkrs;
+    if ((exit & EXIT_LOAD_CET) != 0) {
+        registers->s_cet = vmcs12->host_s_cet;
+        registers->ssp = vmcs12->host_ssp;
+        registers->interrupt_ssp_table = vmcs12->host_interrupt_ssp_table;
+    }
+    switched_registers_write(registers);
+}
+
+static void load_host_control_registers(struct vcpu *vcpu, const struct vmcs12 *vmcs12, bool host64)
+{
+    const u64 loaded = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_NE | CR0_WP | CR0_AM | CR0_PG;
+    u64 cr4 = host64 ? vmcs12->host_cr4 | CR4_PAE : vmcs12->host_cr4 & ~CR4_PCIDE;
+    u64 entry = vmread(VMCS_ENTRY_CONTROLS) & ~ENTRY_IA32E_GUEST;
+
+    vmx_set_guest_cr0(vcpu, (vmcs12->host_cr0 & loaded) | (read_cr0() & (CR0_CD | CR0_NW)) | CR0_ET);
+    vmx_set_guest_cr4(cr4);
+    vmwrite(VMCS_GUEST_CR3, vmcs12->host_cr3);
+    vmwrite(VMCS_ENTRY_CONTROLS, entry | (host64 ? ENTRY_IA32E_GUEST : 0));
+    if (!host64 && (cr4 & CR4_PAE) != 0 && !vmx_load_pdptes())
+        vmx_abort(vcpu, ABORT_HOST_PDPTE);
+}
+
+/* vmcs01 is current. `blocking`: NMI blocking of L1 from now on. */
+static void load_host_state(struct vcpu *vcpu, struct switched_registers *registers, u64 blocking)
+{
+    const struct vmcs12 *vmcs12 = &nested_vmx_of(vcpu)->vmcs12;
+    bool host64 = (vmcs12->exit_controls & EXIT_HOST_64) != 0;
+
+    load_host_control_registers(vcpu, vmcs12, host64);
+    load_host_switched(vmcs12, registers, host64);
+    load_host_segments(vmcs12, host64);
+    vmwrite(VMCS_GUEST_SYSENTER_CS, vmcs12->host_sysenter_cs);
+    vmwrite(VMCS_GUEST_SYSENTER_ESP, vmcs12->host_sysenter_esp);
+    vmwrite(VMCS_GUEST_SYSENTER_EIP, vmcs12->host_sysenter_eip);
+    vmwrite(VMCS_GUEST_RSP, vmcs12->host_rsp);
+    vmwrite(VMCS_GUEST_RIP, vmcs12->host_rip);
+    vmwrite(VMCS_GUEST_RFLAGS, RFLAGS_RESERVED1);
+    vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
+    vmwrite(VMCS_GUEST_INTERRUPTIBILITY, blocking);
+    if (l1_vpid(vmcs12) == 0)
+        vmx_flush_linear(vcpu);
+    if (msr_list_load(vcpu, vmcs12->exit_msr_load, vmcs12->exit_msr_load_count) != MSR_LIST_DONE)
+        vmx_abort(vcpu, ABORT_MSR_LOAD);
+}
+
+enum exit_action nested_vmx_entry_failure(struct vcpu *vcpu, u32 basic_reason, u64 qualification)
+{
+    struct vmcs12 *vmcs12 = &nested_vmx_of(vcpu)->vmcs12;
+    struct switched_registers registers;
+
+    vmcs12->exit_reason = (u32)(EXIT_REASON_ENTRY_FAILURE | basic_reason);
+    vmcs12->exit_qualification = qualification;
+    switched_registers_read(&registers);
+    load_host_state(vcpu, &registers, vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_BY_NMI);
+    return EXIT_RESUME;
+}
+
+/* --- L2's state and the exit's information --- */
+
+/* SDM vol. 3C 28.3.1 */
+static void save_switched_registers(struct vmcs12 *vmcs12, const struct switched_registers *registers)
+{
+    u64 exit = vmcs12->exit_controls;
+
+    if ((exit & EXIT_SAVE_DEBUG) != 0) {
+        vmcs12->guest_debugctl = registers->debugctl;
+        vmcs12->guest_dr7 = registers->dr7;
+    }
+    if ((exit & EXIT_SAVE_PAT) != 0)
+        vmcs12->guest_pat = registers->pat;
+    if ((exit & EXIT_SAVE_EFER) != 0)
+        vmcs12->guest_efer = registers->efer;
+    if ((exit & EXIT_SAVE_PERF_GLOBAL_CTRL) != 0)
+        vmcs12->guest_perf_global_ctrl = registers->perf_global_ctrl;
+    /* Saved wherever there is a control that loads or clears them. */
+    vmcs12->guest_bndcfgs = registers->bndcfgs;
+    vmcs12->guest_pkrs = registers->pkrs;
+    vmcs12->guest_s_cet = registers->s_cet;
+    vmcs12->guest_ssp = registers->ssp;
+    vmcs12->guest_interrupt_ssp_table = registers->interrupt_ssp_table;
+}
+
+void l2_exit_information_read(struct l2_exit_information *information)
+{
+    *information = (struct l2_exit_information){
+        .reason = (u32)vmread(VMCS_EXIT_REASON),
+        .interruption = (u32)vmread(VMCS_EXIT_INTERRUPTION),
+        .error_code = (u32)vmread(VMCS_EXIT_ERROR_CODE),
+        .vectoring = (u32)vmread(VMCS_VECTORING),
+        .vectoring_error_code = (u32)vmread(VMCS_VECTORING_ERROR_CODE),
+        .instruction_length = (u32)vmread(VMCS_EXIT_INSTRUCTION_LENGTH),
+        .instruction_information = (u32)vmread(VMCS_EXIT_INSTRUCTION_INFORMATION),
+        .qualification = vmread(VMCS_EXIT_QUALIFICATION),
+        .guest_linear_address = vmread(VMCS_GUEST_LINEAR_ADDRESS),
+        .guest_physical_address = vmread(VMCS_GUEST_PHYSICAL_ADDRESS),
+    };
+}
+
+static void tell(struct vmcs12 *vmcs12, const struct l2_exit_information *information)
+{
+    vmcs12->exit_reason = information->reason;
+    vmcs12->exit_interruption = information->interruption;
+    vmcs12->exit_error_code = information->error_code;
+    vmcs12->vectoring = information->vectoring;
+    vmcs12->vectoring_error_code = information->vectoring_error_code;
+    vmcs12->exit_instruction_length = information->instruction_length;
+    vmcs12->exit_instruction_information = information->instruction_information;
+    vmcs12->exit_qualification = information->qualification;
+    vmcs12->guest_linear_address = information->guest_linear_address;
+    vmcs12->guest_physical_address = information->guest_physical_address;
+    vmcs12->entry_interruption &= (u32)~INTERRUPTION_VALID;
+}
+
+enum exit_action l2_reflect(struct vcpu *vcpu, const struct l2_exit_information *information)
+{
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+    struct vmcs12 *vmcs12 = &nested->vmcs12;
+    struct switched_registers registers;
+    const u64 nmi = INTERRUPTION_VALID | INTERRUPTION_NMI;
+    bool nmi_exit = information->reason == REASON_EXCEPTION_OR_NMI &&
+                    (information->interruption & (INTERRUPTION_VALID | INTERRUPTION_TYPE)) == nmi;
+
+    switched_registers_read(&registers);
+    vmcs02_save(nested->vmcs02, vmcs12);
+    save_switched_registers(vmcs12, &registers);
+    tell(vmcs12, information);
+    if (msr_list_store(vcpu, vmcs12->exit_msr_store, vmcs12->exit_msr_store_count) != MSR_LIST_DONE)
+        vmx_abort(vcpu, ABORT_MSR_STORE);
+    forget_step(vcpu, nested->vmcs02);
+    l2_flush_without_vpid(vcpu, vmcs12);
+    l2_leave_vmcs02(vcpu);
+    load_host_state(vcpu, &registers, l1_nmi_blocking_after_exit(vmcs12, nmi_exit));
+    return EXIT_RESUME;
+}
+
+static enum exit_action reflect_as_is(struct vcpu *vcpu)
+{
+    struct l2_exit_information information;
+
+    l2_exit_information_read(&information);
+    return l2_reflect(vcpu, &information);
+}
+
+/* --- exits --- */
+
+/* An NMI that came while Umbra ran is L1's exit now, at the first instruction boundary of L2. */
+static enum exit_action waiting_nmi(struct vcpu *vcpu, u32 reason)
+{
+    struct l2_exit_information information;
+
+    if (reason == REASON_NMI_WINDOW) {
+        vmx_nmi_window_exit(vcpu);
+        return EXIT_RESUME;
+    }
+    vcpu->nmi_pending = false;
+    l2_exit_information_read(&information);
+    information.reason = REASON_EXCEPTION_OR_NMI;
+    information.interruption = (u32)(INTERRUPTION_VALID | INTERRUPTION_NMI | EXC_NMI);
+    information.qualification = 0;
+    return l2_reflect(vcpu, &information);
+}
+
+static enum exit_action nmi_to_l1(struct vcpu *vcpu)
+{
+    if (!vmcs02_state_of(vcpu)->nmi_blocked)
+        return reflect_as_is(vcpu);
+    vcpu->nmi_pending = true;
+    return EXIT_RESUME;
+}
+
+static enum exit_action nmi_to_l2(struct vcpu *vcpu)
+{
+    vmx_nmi_exit(vcpu);
+    return EXIT_RESUME;
+}
+
+/* The step is over; if L1 asked for MTF itself, the exit is its, too. */
+static enum exit_action step_done(struct vcpu *vcpu)
+{
+    const struct vmcs12 *vmcs12 = &nested_vmx_of(vcpu)->vmcs12;
+
+    l2_set_step(vcpu, false);
+    violation_step_done(vcpu);
+    return (vmcs12->primary_controls & PRIMARY_MONITOR_TRAP_FLAG) != 0 ? reflect_as_is(vcpu) : EXIT_RESUME;
+}
+
+static u64 cr_operand(const struct vcpu *vcpu, u64 qualification)
+{
+    unsigned index = qualification >> 8 & 15;
+    u64 value = index == GPR_RSP ? vmread(VMCS_GUEST_RSP) : vcpu->gpr[index];
+
+    return vmx_code64() ? value : value & BITS(31, 0);
+}
+
+static void facts_of(const struct vcpu *vcpu, u32 reason, struct l2_exit_facts *facts)
+{
+    const struct nested_vmx *nested = nested_vmx_of(vcpu);
+
+    *facts = (struct l2_exit_facts){
+        .reason = reason,
+        .nmi_waits = vcpu->nmi_pending,
+        .stepping = nested->vmcs02->stepping,
+    };
+    if (reason == REASON_EXCEPTION_OR_NMI)
+        facts->interruption = (u32)vmread(VMCS_EXIT_INTERRUPTION);
+    if (reason == REASON_RDMSR || reason == REASON_WRMSR)
+        facts->msr_intercepted = l1_intercepts_msr(vcpu, &nested->vmcs12, reason == REASON_WRMSR);
+    if (reason == REASON_CONTROL_REGISTER) {
+        facts->qualification = vmread(VMCS_EXIT_QUALIFICATION);
+        facts->operand = cr_operand(vcpu, facts->qualification);
+    }
+}
+
+static enum exit_action handle(struct vcpu *vcpu, u32 reason)
+{
+    struct l2_exit_facts facts;
+
+    facts_of(vcpu, reason, &facts);
+    switch (l2_exit_verdict(&nested_vmx_of(vcpu)->vmcs12, &facts)) {
+    case VERDICT_L1:
+        return reflect_as_is(vcpu);
+    case VERDICT_NMI_TO_L1:
+        return nmi_to_l1(vcpu);
+    case VERDICT_NMI_TO_L2:
+        return nmi_to_l2(vcpu);
+    case VERDICT_WAITING_NMI:
+        return waiting_nmi(vcpu, reason);
+    case VERDICT_SECOND_LEVEL:
+        return l2_second_level_exit(vcpu, reason);
+    case VERDICT_MSR:
+        return reason == REASON_RDMSR ? rdmsr_exit(vcpu) : wrmsr_exit(vcpu);
+    case VERDICT_GP:
+        return EXIT_GP;
+    case VERDICT_STEP:
+        return step_done(vcpu);
+    case VERDICT_VMFUNC:
+        return l2_vmfunc_exit(vcpu);
+    }
+    return EXIT_RESUME;
+}
+
+/* A fault may be an exit to L1, and a step in L2 is not one of L1's: the others are as in L1. */
+static enum exit_action finish(struct vcpu *vcpu, enum exit_action action)
+{
+    switch (action) {
+    case EXIT_UD:
+        return l2_exception(vcpu, EXC_UD, false, 0);
+    case EXIT_GP:
+        return l2_exception(vcpu, EXC_GP, true, 0);
+    case EXIT_STEP:
+        l2_set_step(vcpu, true);
+        return EXIT_RESUME;
+    default:
+        return action;
+    }
+}
+
+/* The hardware found in L2's state what the checks did not: the entry fails as one that they refuse. */
+static enum exit_action entry_failure(struct vcpu *vcpu, u32 reason)
+{
+    u64 qualification = vmread(VMCS_EXIT_QUALIFICATION);
+
+    l2_leave_vmcs02(vcpu);
+    return nested_vmx_entry_failure(vcpu, (u32)(reason & BITS(15, 0)), qualification);
+}
+
+enum exit_action nested_vmx_l2_exit(struct vcpu *vcpu, u32 reason)
+{
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+
+    if ((reason & EXIT_REASON_ENTRY_FAILURE) != 0)
+        return entry_failure(vcpu, reason);
+    nested->vmcs02->active->launched = true;
+    nested->vmcs12.launch_state = VMCS12_LAUNCHED;
+    enum exit_action action = finish(vcpu, handle(vcpu, reason));
+    if (vcpu->l2_running)
+        l2_acquire_tables(vcpu, nested);
+    return action;
+}

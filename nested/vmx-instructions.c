@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The VMX instructions that L1 executes, each with the manual's checks in the manual's order. What they work
+ * on is in Umbra's memory (struct nested_vmx); L1's VMCS regions are read at VMPTRLD and written back at
+ * VMCLEAR. Source: SDM vol. 3D ch. 31, vol. 3C 24.7, 25.11.
+ */
+#include "arch/print.h"
+#include "mm/guest-mem.h"
+#include "mm/guest-paging.h"
+#include "mm/linear.h"
+#include "nested/shadow.h"
+#include "nested/vmx-check.h"
+#include "nested/vmx-fields.h"
+#include "nested/vmx-nested.h"
+#include "nested/vmx-operand.h"
+#include "vmx/exit-reason.h"
+#include "vmx/vmx.h"
+
+/* RFLAGS that VMX instructions define, SDM vol. 3D 31.2. */
+#define RFLAGS_CF     BIT(0)
+#define RFLAGS_ZF     BIT(6)
+#define RFLAGS_STATUS (RFLAGS_CF | BIT(2) | BIT(4) | RFLAGS_ZF | BIT(7) | BIT(11))
+
+/* --- how an instruction ends --- */
+
+static enum exit_action end(u64 flag)
+{
+    vmwrite(VMCS_GUEST_RFLAGS, (vmread(VMCS_GUEST_RFLAGS) & ~RFLAGS_STATUS) | flag);
+    return EXIT_SKIP;
+}
+
+enum exit_action nested_vmx_succeed(struct vcpu *vcpu)
+{
+    (void)vcpu;
+    return end(0);
+}
+
+static enum exit_action fail_invalid(void)
+{
+    return end(RFLAGS_CF);
+}
+
+enum exit_action nested_vmx_fail(struct vcpu *vcpu, enum vmx_instruction_error error)
+{
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+
+    if (nested->current == NO_VMCS)
+        return fail_invalid();
+    nested->vmcs12.instruction_error = error;
+    return end(RFLAGS_ZF);
+}
+
+/* --- L1's registers --- */
+
+static u64 read_register(struct vcpu *vcpu, unsigned index)
+{
+    u64 value = index == GPR_RSP ? vmread(VMCS_GUEST_RSP) : vcpu->gpr[index];
+    return vmx_code64() ? value : value & BITS(31, 0);
+}
+
+static void write_register(struct vcpu *vcpu, unsigned index, u64 value)
+{
+    if (!vmx_code64())
+        value &= BITS(31, 0);
+    if (index == GPR_RSP)
+        vmwrite(VMCS_GUEST_RSP, value);
+    else
+        vcpu->gpr[index] = value;
+}
+
+static unsigned privilege_level(void)
+{
+    return (unsigned)RIGHTS_DPL(vmread(VMCS_GUEST_SS_RIGHTS));
+}
+
+static struct vmx_operand operand_of_exit(void)
+{
+    return vmx_operand_decode((u32)vmread(VMCS_EXIT_INSTRUCTION_INFORMATION));
+}
+
+/* --- regions in L1's memory --- */
+
+static bool is_region_address(u64 address)
+{
+    return (address & PAGE_MASK) == 0 && address >> nested_vmx_capability.maxphyaddr == 0;
+}
+
+/* What is not L1's RAM has no revision of ours. */
+static u32 revision_at(u64 region)
+{
+    u32 revision = ~0u;
+
+    if (guest_view(gpa(region), PAGE_SIZE) != NULL)
+        (void)guest_load_u32(gpa(region), &revision);
+    return revision;
+}
+
+static void write_region(u64 address, const void *src, size_t bytes)
+{
+    if (guest_write(gpa(address), src, bytes) == GUEST_MEM_OK)
+        shadow_wrote(nested_vmx_shadow(), gpa(address), bytes);
+}
+
+/* The region has what vmcs12 has, and there is no current VMCS. */
+static void put_current_away(struct nested_vmx *nested)
+{
+    if (nested->current == NO_VMCS)
+        return;
+    write_region(nested->current, &nested->vmcs12, sizeof(nested->vmcs12));
+    nested->current = NO_VMCS;
+}
+
+/* The region was found to be L1's RAM; the revision that was checked counts, whatever is there now. */
+static void make_current(struct vcpu *vcpu, u64 region, u32 revision)
+{
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+
+    put_current_away(nested);
+    (void)guest_read(gpa(region), &nested->vmcs12, sizeof(nested->vmcs12));
+    nested->vmcs12.revision = revision;
+    nested->current = region;
+    nested->dirty = VMCS12_ALL;
+    nested->checked = 0;
+    nested_vmx_select_vmcs02(vcpu);
+}
+
+/* --- VMXON, VMXOFF --- */
+
+/* SDM vol. 3C 24.8. IA32_FEATURE_CONTROL, the other condition, is always as it must be. */
+static bool control_registers_allow_vmx(void)
+{
+    u64 cr0 = vmx_guest_cr0();
+    u64 cr4 = vmx_guest_cr4();
+    u64 cr0_missing = nested_vmx_msr(&nested_vmx_capability, MSR_IA32_VMX_CR0_FIXED0) & ~cr0;
+    u64 cr4_missing = nested_vmx_msr(&nested_vmx_capability, MSR_IA32_VMX_CR4_FIXED0) & ~cr4;
+
+    return cr0_missing == 0 && cr4_missing == 0;
+}
+
+static enum exit_action vmxon(struct vcpu *vcpu)
+{
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+    struct vmx_operand operand = operand_of_exit();
+    enum exit_action action;
+    u64 region;
+
+    if (privilege_level() > 0)
+        return EXIT_GP;
+    if (nested->vmx_operation)
+        return nested_vmx_fail(vcpu, VMX_ERROR_VMXON_IN_ROOT);
+    if (!control_registers_allow_vmx())
+        return EXIT_GP;
+    if (!vmx_operand_read(vcpu, &operand, &region, sizeof(region), &action))
+        return action;
+    if (!is_region_address(region) || revision_at(region) != VMCS12_REVISION)
+        return fail_invalid();
+    nested->vmx_operation = true;
+    nested->vmxon_pointer = region;
+    nested->current = NO_VMCS;
+    (void)vmx_set_root_operation(vcpu, true);
+    return nested_vmx_succeed(vcpu);
+}
+
+static enum exit_action vmxoff(struct vcpu *vcpu)
+{
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+
+    put_current_away(nested);
+    nested_vmx_forget_vmcs02(vcpu, NO_VMCS);
+    nested->vmx_operation = false;
+    (void)nested_vmx_succeed(vcpu);
+    return vmx_set_root_operation(vcpu, false) ? EXIT_RESUME : EXIT_SKIP;
+}
+
+/* --- VMCLEAR, VMPTRLD, VMPTRST --- */
+
+static enum exit_action vmclear(struct vcpu *vcpu)
+{
+    static const u32 clear = VMCS12_CLEAR;
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+    struct vmx_operand operand = operand_of_exit();
+    enum exit_action action;
+    u64 region;
+
+    if (!vmx_operand_read(vcpu, &operand, &region, sizeof(region), &action))
+        return action;
+    if (!is_region_address(region))
+        return nested_vmx_fail(vcpu, VMX_ERROR_VMCLEAR_ADDRESS);
+    if (region == nested->vmxon_pointer)
+        return nested_vmx_fail(vcpu, VMX_ERROR_VMCLEAR_VMXON_POINTER);
+    if (region == nested->current)
+        put_current_away(nested);
+    write_region(region + offsetof(struct vmcs12, launch_state), &clear, sizeof(clear));
+    nested_vmx_forget_vmcs02(vcpu, region);
+    return nested_vmx_succeed(vcpu);
+}
+
+/* A shadow VMCS may be current only where VMCS shadowing is offered. */
+static bool revision_acceptable(u32 revision)
+{
+    bool shadowing = nested_vmx_offers(&nested_vmx_capability, CONTROL_SECONDARY, SECONDARY_VMCS_SHADOWING);
+
+    return revision == VMCS12_REVISION ||
+           (shadowing && revision == (VMCS12_REVISION | VMCS_SHADOW_INDICATOR));
+}
+
+static enum exit_action vmptrld(struct vcpu *vcpu)
+{
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+    struct vmx_operand operand = operand_of_exit();
+    enum exit_action action;
+    u64 region;
+
+    if (!vmx_operand_read(vcpu, &operand, &region, sizeof(region), &action))
+        return action;
+    if (!is_region_address(region))
+        return nested_vmx_fail(vcpu, VMX_ERROR_VMPTRLD_ADDRESS);
+    if (region == nested->vmxon_pointer)
+        return nested_vmx_fail(vcpu, VMX_ERROR_VMPTRLD_VMXON_POINTER);
+    u32 revision = revision_at(region);
+    if (!revision_acceptable(revision))
+        return nested_vmx_fail(vcpu, VMX_ERROR_VMPTRLD_REVISION);
+    if (region != nested->current)
+        make_current(vcpu, region, revision);
+    return nested_vmx_succeed(vcpu);
+}
+
+static enum exit_action vmptrst(struct vcpu *vcpu)
+{
+    struct vmx_operand operand = operand_of_exit();
+    enum exit_action action;
+    u64 current = nested_vmx_of(vcpu)->current;
+
+    if (!vmx_operand_write(vcpu, &operand, &current, sizeof(current), &action))
+        return action;
+    return nested_vmx_succeed(vcpu);
+}
+
+/* --- VMREAD, VMWRITE --- */
+
+static u32 operand_bytes(void)
+{
+    return vmx_code64() ? sizeof(u64) : sizeof(u32);
+}
+
+static enum exit_action vmread_for_l1(struct vcpu *vcpu)
+{
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+    struct vmx_operand operand = operand_of_exit();
+    enum exit_action action;
+
+    if (nested->current == NO_VMCS)
+        return fail_invalid();
+    u64 encoding = read_register(vcpu, operand.second);
+    const struct vmcs12_field *field = vmcs12_find_field(encoding, &nested_vmx_capability);
+    if (field == NULL)
+        return nested_vmx_fail(vcpu, VMX_ERROR_UNSUPPORTED_FIELD);
+    u64 value = vmcs12_read(&nested->vmcs12, field, (encoding & VMCS_FIELD_HIGH) != 0);
+    if (operand.in_register)
+        write_register(vcpu, operand.reg, value);
+    else if (!vmx_operand_write(vcpu, &operand, &value, operand_bytes(), &action))
+        return action;
+    return nested_vmx_succeed(vcpu);
+}
+
+static bool may_write(const struct vmcs12_field *field)
+{
+    u64 misc = nested_vmx_msr(&nested_vmx_capability, MSR_IA32_VMX_MISC);
+    return !field->read_only || (misc & VMX_MISC_VMWRITE_ANY) != 0;
+}
+
+static enum exit_action vmwrite_for_l1(struct vcpu *vcpu)
+{
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+    struct vmx_operand operand = operand_of_exit();
+    enum exit_action action;
+    u64 value = 0;
+
+    if (nested->current == NO_VMCS)
+        return fail_invalid();
+    if (operand.in_register)
+        value = read_register(vcpu, operand.reg);
+    else if (!vmx_operand_read(vcpu, &operand, &value, operand_bytes(), &action))
+        return action;
+    u64 encoding = read_register(vcpu, operand.second);
+    const struct vmcs12_field *field = vmcs12_find_field(encoding, &nested_vmx_capability);
+    if (field == NULL)
+        return nested_vmx_fail(vcpu, VMX_ERROR_UNSUPPORTED_FIELD);
+    if (!may_write(field))
+        return nested_vmx_fail(vcpu, VMX_ERROR_READ_ONLY_FIELD);
+    vmcs12_write(&nested->vmcs12, field, (encoding & VMCS_FIELD_HIGH) != 0, value);
+    nested->dirty |= field->group;
+    nested->checked &= ~(u32)field->group;
+    return nested_vmx_succeed(vcpu);
+}
+
+/* --- INVEPT, INVVPID --- */
+
+/* SDM vol. 3D 31.3 */
+enum { INVEPT_SINGLE_CONTEXT = 1, INVEPT_ALL_CONTEXTS = 2 };
+enum { INVVPID_ADDRESS, INVVPID_SINGLE_CONTEXT, INVVPID_ALL_CONTEXTS, INVVPID_RETAINING_GLOBALS };
+
+#define EPT_INVEPT_TYPE(type)   (EPT_INVEPT_SINGLE_CONTEXT << ((type)-INVEPT_SINGLE_CONTEXT))
+#define VPID_INVVPID_TYPE(type) (VPID_INVVPID_ADDRESS << (type))
+
+static bool invept_type_offered(u64 type)
+{
+    u64 offered = nested_vmx_msr(&nested_vmx_capability, MSR_IA32_VMX_EPT_VPID_CAP);
+
+    return (type == INVEPT_SINGLE_CONTEXT || type == INVEPT_ALL_CONTEXTS) &&
+           (offered & EPT_INVEPT_TYPE(type)) != 0;
+}
+
+static enum exit_action invept_for_l1(struct vcpu *vcpu)
+{
+    struct vmx_operand operand = operand_of_exit();
+    struct {
+        u64 ept_pointer, reserved;
+    } descriptor;
+    enum exit_action action;
+
+    u64 type = read_register(vcpu, operand.second);
+    if (!invept_type_offered(type))
+        return nested_vmx_fail(vcpu, VMX_ERROR_INVALIDATION_OPERAND);
+    if (!vmx_operand_read(vcpu, &operand, &descriptor, sizeof(descriptor), &action))
+        return action;
+    if (descriptor.reserved != 0)
+        return nested_vmx_fail(vcpu, VMX_ERROR_INVALIDATION_OPERAND);
+    if (type == INVEPT_ALL_CONTEXTS)
+        shadow_invalidate_all(nested_vmx_shadow(), nested_vmx_shadow_cpu(vcpu));
+    else if (vmx_check_eptp(&nested_vmx_capability, descriptor.ept_pointer))
+        shadow_invalidate_pointer(nested_vmx_shadow(), descriptor.ept_pointer);
+    else
+        return nested_vmx_fail(vcpu, VMX_ERROR_INVALIDATION_OPERAND);
+    return nested_vmx_succeed(vcpu);
+}
+
+struct invvpid_descriptor {
+    u64 vpid, linear_address;
+};
+
+static bool invvpid_valid(u64 type, const struct invvpid_descriptor *descriptor)
+{
+    if ((descriptor->vpid & ~BITS(15, 0)) != 0)
+        return false;
+    if (type == INVVPID_ALL_CONTEXTS)
+        return true;
+    if (type == INVVPID_ADDRESS && !linear_canonical(descriptor->linear_address, nested_vmx_capability.la57))
+        return false;
+    return descriptor->vpid != 0;
+}
+
+/* Umbra drops all linear translations of a VPID, which each type allows (SDM vol. 3C 29.4.3.1). */
+static enum exit_action invvpid_for_l1(struct vcpu *vcpu)
+{
+    struct vmx_operand operand = operand_of_exit();
+    u64 offered = nested_vmx_msr(&nested_vmx_capability, MSR_IA32_VMX_EPT_VPID_CAP);
+    struct invvpid_descriptor descriptor;
+    enum exit_action action;
+
+    u64 type = read_register(vcpu, operand.second);
+    if (type > INVVPID_RETAINING_GLOBALS || (offered & VPID_INVVPID_TYPE(type)) == 0)
+        return nested_vmx_fail(vcpu, VMX_ERROR_INVALIDATION_OPERAND);
+    if (!vmx_operand_read(vcpu, &operand, &descriptor, sizeof(descriptor), &action))
+        return action;
+    if (!invvpid_valid(type, &descriptor))
+        return nested_vmx_fail(vcpu, VMX_ERROR_INVALIDATION_OPERAND);
+    nested_vmx_invalidate_linear(vcpu, type == INVVPID_ALL_CONTEXTS ? SHADOW_ALL_TAGS : (u32)descriptor.vpid);
+    return nested_vmx_succeed(vcpu);
+}
+
+/* --- VMLAUNCH, VMRESUME --- */
+
+static void log_check(enum vmx_check check)
+{
+    const struct vmx_check_name *name = vmx_check_name(check);
+
+    log_debug("L1's VM entry fails the check %s (SDM vol. 3C %s): %s", name->name, name->section, name->text);
+}
+
+/* A part whose groups L1 has not touched since it passed need not be checked again. */
+static bool is_checked(const struct nested_vmx *nested, u32 groups)
+{
+    return (nested->checked & groups) == groups;
+}
+
+static enum vmx_check check_controls(struct nested_vmx *nested, const struct vmx_check_input *input)
+{
+    enum vmx_check check = VMX_CHECK_OK;
+
+    if (!is_checked(nested, VMCS12_CONTROLS))
+        check = vmx_check_controls(input);
+    if (check == VMX_CHECK_OK)
+        check = vmx_check_event(input);
+    return check;
+}
+
+static enum vmx_check check_guest(struct nested_vmx *nested, const struct vmx_check_input *input)
+{
+    enum vmx_check check = VMX_CHECK_OK;
+
+    if (!is_checked(nested, VMCS12_CONTROLS | VMCS12_SEGMENTS | VMCS12_GUEST))
+        check = vmx_check_guest_rare(input);
+    if (check == VMX_CHECK_OK)
+        check = vmx_check_guest_always(input);
+    return check;
+}
+
+/*
+ * The host state is compared with L1's current mode, too, but only IA-32e mode matters, and L1 cannot leave
+ * it in VMX operation. The parts are marked as checked when all have passed.
+ */
+static enum exit_action check_and_enter(struct vcpu *vcpu, bool launch)
+{
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+    const struct vmx_check_input input = {
+        .vmcs12 = &nested->vmcs12,
+        .capability = &nested_vmx_capability,
+        .memory = &guest_paging_memory,
+        .current = nested->current,
+        .l1_long_mode = (vmread(VMCS_GUEST_EFER) & EFER_LMA) != 0,
+    };
+
+    enum vmx_check check = check_controls(nested, &input);
+    if (check != VMX_CHECK_OK) {
+        log_check(check);
+        return nested_vmx_fail(vcpu, VMX_ERROR_ENTRY_CONTROLS);
+    }
+    if (!is_checked(nested, VMCS12_CONTROLS | VMCS12_HOST))
+        check = vmx_check_host(&input);
+    if (check != VMX_CHECK_OK) {
+        log_check(check);
+        return nested_vmx_fail(vcpu, VMX_ERROR_ENTRY_HOST_STATE);
+    }
+    check = check_guest(nested, &input);
+    if (check != VMX_CHECK_OK) {
+        log_check(check);
+        return nested_vmx_entry_failure(vcpu, REASON_ENTRY_GUEST_STATE, vmx_check_qualification(check));
+    }
+    nested->checked = VMCS12_CONTROLS | VMCS12_HOST | VMCS12_SEGMENTS | VMCS12_GUEST;
+    return nested_vmx_enter(vcpu, launch);
+}
+
+static enum exit_action enter(struct vcpu *vcpu, bool launch)
+{
+    const struct nested_vmx *nested = nested_vmx_of(vcpu);
+
+    if (nested->current == NO_VMCS || (nested->vmcs12.revision & VMCS_SHADOW_INDICATOR) != 0)
+        return fail_invalid();
+    if ((vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_BY_MOV_SS) != 0)
+        return nested_vmx_fail(vcpu, VMX_ERROR_ENTRY_MOV_SS);
+    if (launch && nested->vmcs12.launch_state != VMCS12_CLEAR)
+        return nested_vmx_fail(vcpu, VMX_ERROR_VMLAUNCH_NOT_CLEAR);
+    if (!launch && nested->vmcs12.launch_state != VMCS12_LAUNCHED)
+        return nested_vmx_fail(vcpu, VMX_ERROR_VMRESUME_NOT_LAUNCHED);
+    return check_and_enter(vcpu, launch);
+}
+
+static enum exit_action vmlaunch(struct vcpu *vcpu)
+{
+    return enter(vcpu, true);
+}
+
+static enum exit_action vmresume(struct vcpu *vcpu)
+{
+    return enter(vcpu, false);
+}
+
+/* There is no SMM monitor. */
+static enum exit_action vmcall(struct vcpu *vcpu)
+{
+    return nested_vmx_fail(vcpu, VMX_ERROR_VMCALL_IN_ROOT);
+}
+
+/* --- all of them --- */
+
+/* #UD outside protected mode, in virtual-8086 and in compatibility mode; a CPU gives that before it exits. */
+static bool mode_allows_vmx(void)
+{
+    u64 efer = vmread(VMCS_GUEST_EFER);
+
+    return (vmread(VMCS_GUEST_CR0) & CR0_PE) != 0 && (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_VM) == 0 &&
+           ((efer & EFER_LMA) == 0 || vmx_code64());
+}
+
+static bool is_offered(u32 reason)
+{
+    u64 offered = nested_vmx_msr(&nested_vmx_capability, MSR_IA32_VMX_EPT_VPID_CAP);
+
+    if (reason == REASON_INVEPT)
+        return (offered & EPT_INVEPT) != 0;
+    if (reason == REASON_INVVPID)
+        return (offered & VPID_INVVPID) != 0;
+    return true;
+}
+
+enum exit_action nested_vmx_instruction(struct vcpu *vcpu, u32 reason)
+{
+    static const struct {
+        u32 reason;
+        enum exit_action (*execute)(struct vcpu *vcpu);
+    } instructions[] = {
+        {REASON_VMREAD, vmread_for_l1}, {REASON_VMWRITE, vmwrite_for_l1}, {REASON_VMRESUME, vmresume},
+        {REASON_VMLAUNCH, vmlaunch},    {REASON_INVEPT, invept_for_l1},   {REASON_INVVPID, invvpid_for_l1},
+        {REASON_VMPTRLD, vmptrld},      {REASON_VMCLEAR, vmclear},        {REASON_VMPTRST, vmptrst},
+        {REASON_VMXOFF, vmxoff},        {REASON_VMCALL, vmcall},
+    };
+
+    if (!mode_allows_vmx())
+        return EXIT_UD;
+    if (reason == REASON_VMXON)
+        return (vmx_guest_cr4() & CR4_VMXE) != 0 ? vmxon(vcpu) : EXIT_UD;
+    if (!nested_vmx_of(vcpu)->vmx_operation || !is_offered(reason))
+        return EXIT_UD;
+    for (unsigned i = 0; i < ARRAY_SIZE(instructions); i++) {
+        if (instructions[i].reason == reason)
+            return privilege_level() > 0 ? EXIT_GP : instructions[i].execute(vcpu);
+    }
+    return EXIT_UD; /* VMFUNC, and what else is for guests only */
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Operands of L1's VMX instructions: what the VM-exit instruction information says (SDM vol. 3C 28.2.5,
+ * tables 28-10, 28-13 and 28-14), and access to L1's memory through its segments and paging, with its faults.
+ */
+#ifndef UMBRA_NESTED_VMX_OPERAND_H
+#define UMBRA_NESTED_VMX_OPERAND_H
+
+#include "arch/types.h"
+#include "vcpu/vcpu.h"
+#include "vmx/vmcs.h"
+
+struct nested_vmx;
+
+/* Before any access; once per vcpu, at boot. */
+void vmx_operand_init(struct nested_vmx *nested);
+
+/* An operand as the instruction encodes it; the registers' values are not in it. */
+struct vmx_operand {
+    bool in_register;
+    u8 reg;          /* in_register: enum gpr_index */
+    u8 second;       /* the other, always a register: the field of VMREAD and VMWRITE, the type of INVEPT */
+    u8 address_bits; /* 16, 32 or 64 */
+    u8 scale;        /* shift of the index register: 0 to 3 */
+    bool has_base, has_index;
+    u8 base, index; /* enum gpr_index */
+    enum vmcs_segment segment;
+};
+
+/* Pure. `information` is the field's value for an instruction with such an operand. */
+struct vmx_operand vmx_operand_decode(u32 information);
+
+/*
+ * The effective address: base, index and displacement, cut to the address size. `displacement` is the exit
+ * qualification, which has the sum with RIP for RIP-relative addressing. Pure.
+ */
+u64 vmx_operand_offset(const struct vmx_operand *operand, const u64 *gpr, u64 displacement);
+
+/*
+ * Copies between the memory operand of the current exit of L1 and Umbra; `bytes` is 4, 8 or 16. False: it
+ * faulted, the exception is injected, and *action is for L1's instruction. vmcs01 is the hardware's VMCS.
+ * What is not RAM of L1 reads as ones, and writes to it are dropped. gpr[GPR_RSP] need not be filled in.
+ */
+bool vmx_operand_read(struct vcpu *vcpu, const struct vmx_operand *operand, void *dst, u32 bytes,
+                      enum exit_action *action);
+bool vmx_operand_write(struct vcpu *vcpu, const struct vmx_operand *operand, const void *src, u32 bytes,
+                       enum exit_action *action);
+
+#endif

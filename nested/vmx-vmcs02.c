@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The cache of vmcs02s, and the copy between vmcs12 and the current one of them. An address that L1 names is
+ * used by hardware only if the memory is L1's own; else a page of Umbra's stands in, as if there were no
+ * memory.
+ */
+#include "nested/vmx-vmcs02.h"
+
+#include "arch/print.h"
+#include "arch/string.h"
+#include "mm/frame.h"
+#include "mm/guest-mem.h"
+#include "mm/memmap.h"
+#include "mm/phys.h"
+#include "vmx/instructions.h"
+
+_Static_assert(sizeof(struct vmcs02_state) <= PAGE_SIZE, "it lives in one frame");
+
+/* --- the cache --- */
+
+static bool alloc_vmcs02(struct vmcs02 *vmcs02)
+{
+    vmcs02->region = NO_VMCS;
+    return vmx_alloc_region(&vmcs02->vmcs) && frame_alloc(&vmcs02->msr_bitmap);
+}
+
+bool nested_vmx_transitions_init(struct vcpu *vcpu)
+{
+    hpa_t frame;
+
+    if (!frame_alloc(&frame))
+        return false;
+    struct vmcs02_state *state = phys_to_virt(frame);
+    nested_vmx_of(vcpu)->vmcs02 = state;
+    if (!frame_alloc(&state->ones) || !frame_alloc(&state->sink))
+        return false;
+    memset(phys_to_virt(state->ones), 0xff, PAGE_SIZE);
+    for (unsigned i = 0; i < VMCS02_CACHE; i++) {
+        if (!alloc_vmcs02(&state->cache[i]))
+            return false;
+    }
+    shadow_cpu_init(&state->shadow_cpu, (u16)(FIRST_L2_VPID + vcpu->index * L2_VPIDS));
+    return nested_vmx_shadow() != NULL;
+}
+
+static struct vmcs02 *find(struct vmcs02_state *state, u64 region)
+{
+    struct vmcs02 *oldest = &state->cache[0];
+
+    for (unsigned i = 0; i < VMCS02_CACHE; i++) {
+        struct vmcs02 *vmcs02 = &state->cache[i];
+        if (vmcs02->region == region)
+            return vmcs02;
+        if (vmcs02->used < oldest->used)
+            oldest = vmcs02;
+    }
+    return oldest;
+}
+
+/* What never changes while the vmcs02 serves one region. */
+static void write_constants(struct vcpu *vcpu, const struct vmcs02 *vmcs02)
+{
+    const struct vmx_vcpu *v = vmx_of(vcpu);
+
+    vmx_write_host_state();
+    vmwrite(VMCS_HOST_RSP, v->host_rsp);
+    vmwrite(VMCS_HOST_RIP, (u64)(uintptr_t)vmx_l2_exit_entry);
+    vmwrite(VMCS_LINK_POINTER, ~0ull);
+    vmwrite(VMCS_MSR_BITMAPS, vmcs02->msr_bitmap.raw);
+    vmwrite(VMCS_EXIT_MSR_STORE_COUNT, 0);
+    vmwrite(VMCS_EXIT_MSR_LOAD_COUNT, 0);
+    vmwrite(VMCS_ENTRY_MSR_LOAD_COUNT, 0);
+    vmwrite(VMCS_GUEST_SMBASE, 0);
+}
+
+/* A vmcs02 for a region that had none: all of it is written again at the next entry, since dirty is all. */
+static void assign(struct vcpu *vcpu, struct vmcs02 *vmcs02, u64 region)
+{
+    struct vmx_vcpu *v = vmx_of(vcpu);
+
+    ASSERT(vmclear(vmcs02->vmcs), "a region of Umbra's own pool can be cleared");
+    vmcs02->region = region;
+    vmcs02->launched = false;
+    vmcs02->ept_pointer = 0;
+    memset(phys_to_virt(vmcs02->msr_bitmap), 0xff, PAGE_SIZE);
+    u32 primary = v->primary;
+    vmx_switch_vmcs(vcpu, vmcs02->vmcs, primary, PRIMARY_NMI_WINDOW);
+    write_constants(vcpu, vmcs02);
+    vmx_switch_vmcs(vcpu, v->vmcs, primary, PRIMARY_NMI_WINDOW);
+}
+
+void nested_vmx_select_vmcs02(struct vcpu *vcpu)
+{
+    const struct nested_vmx *nested = nested_vmx_of(vcpu);
+    struct vmcs02_state *state = nested->vmcs02;
+
+    state->active = NULL;
+    if (nested->current == NO_VMCS)
+        return;
+    state->active = find(state, nested->current);
+    state->active->used = ++state->clock;
+    if (state->active->region != nested->current)
+        assign(vcpu, state->active, nested->current);
+}
+
+void nested_vmx_forget_vmcs02(struct vcpu *vcpu, u64 region)
+{
+    struct vmcs02_state *state = vmcs02_state_of(vcpu);
+
+    for (unsigned i = 0; i < VMCS02_CACHE; i++) {
+        struct vmcs02 *vmcs02 = &state->cache[i];
+        if (region != NO_VMCS && vmcs02->region != region)
+            continue;
+        if (state->active == vmcs02)
+            state->active = NULL;
+        vmcs02->region = NO_VMCS;
+        vmcs02->used = 0;
+    }
+}
+
+/* --- addresses of L1 --- */
+
+static u64 read_page(const struct vmcs02_state *state, u64 address)
+{
+    return memmap_guest_owns(gpa(address), PAGE_SIZE) ? address : state->ones.raw;
+}
+
+static u64 written_page(const struct vmcs02_state *state, u64 address, u64 bytes)
+{
+    return memmap_guest_owns(gpa(address), bytes) ? address : state->sink.raw;
+}
+
+/* --- controls --- */
+
+enum { POSTED_INTERRUPT_DESCRIPTOR_BYTES = 64 };
+
+static void write_apic_controls(const struct vmcs02_state *state, const struct vmcs12 *vmcs12, u32 secondary)
+{
+    if ((vmcs12->primary_controls & PRIMARY_TPR_SHADOW) != 0) {
+        vmwrite(VMCS_VIRTUAL_APIC, written_page(state, vmcs12->virtual_apic, PAGE_SIZE));
+        vmwrite(VMCS_TPR_THRESHOLD, vmcs12->tpr_threshold);
+    }
+    if ((secondary & SECONDARY_APIC_ACCESSES) != 0)
+        vmwrite(VMCS_APIC_ACCESS, vmcs12->apic_access);
+    if ((secondary & SECONDARY_VIRTUAL_INTERRUPTS) != 0) {
+        for (unsigned i = 0; i < EOI_EXIT_BITMAPS; i++)
+            vmwrite((enum vmcs_field)(VMCS_EOI_EXIT_BITMAP0 + 2 * i), vmcs12->eoi_exit_bitmap[i]);
+    }
+    if ((vmcs12->pin_controls & PIN_POSTED_INTERRUPTS) != 0) {
+        u64 descriptor = vmcs12->posted_interrupt_descriptor;
+        vmwrite(VMCS_POSTED_INTERRUPT_DESCRIPTOR,
+                written_page(state, descriptor, POSTED_INTERRUPT_DESCRIPTOR_BYTES));
+        vmwrite(VMCS_POSTED_INTERRUPT_VECTOR, vmcs12->posted_interrupt_vector);
+    }
+}
+
+static void write_secondary_fields(const struct vmcs12 *vmcs12, u32 secondary)
+{
+    if ((secondary & SECONDARY_XSAVES) != 0)
+        vmwrite(VMCS_XSS_EXITING_BITMAP, vmcs12->xss_exiting_bitmap);
+    if ((secondary & SECONDARY_ENCLS_EXITING) != 0)
+        vmwrite(VMCS_ENCLS_EXITING_BITMAP, vmcs12->encls_exiting_bitmap);
+    if ((secondary & SECONDARY_TSC_SCALING) != 0)
+        vmwrite(VMCS_TSC_MULTIPLIER, vmcs12->tsc_multiplier);
+    if ((secondary & SECONDARY_VM_FUNCTIONS) != 0)
+        vmwrite(VMCS_VM_FUNCTION_CONTROLS, 0);
+    if ((secondary & SECONDARY_PAUSE_LOOP_EXITING) != 0) {
+        vmwrite(VMCS_PLE_GAP, vmcs12->ple_gap);
+        vmwrite(VMCS_PLE_WINDOW, vmcs12->ple_window);
+    }
+}
+
+static void write_masks(const struct vmcs12 *vmcs12)
+{
+    vmwrite(VMCS_CR0_MASK, vmcs12->cr0_mask);
+    vmwrite(VMCS_CR0_SHADOW, vmcs12->cr0_shadow);
+    vmwrite(VMCS_CR4_MASK, vmx_merge_cr4_mask(vmcs12));
+    vmwrite(VMCS_CR4_SHADOW, vmx_merge_cr4_shadow(vmcs12));
+    vmwrite(VMCS_EXCEPTION_BITMAP, vmcs12->exception_bitmap);
+    vmwrite(VMCS_PAGE_FAULT_MASK, vmcs12->page_fault_mask);
+    vmwrite(VMCS_PAGE_FAULT_MATCH, vmcs12->page_fault_match);
+    vmwrite(VMCS_CR3_TARGET_COUNT, vmcs12->cr3_target_count);
+    for (unsigned i = 0; i < vmcs12->cr3_target_count && i < CR3_TARGETS; i++)
+        vmwrite((enum vmcs_field)(VMCS_CR3_TARGET0 + 2 * i), vmcs12->cr3_target[i]);
+}
+
+static void write_controls(const struct vmcs02_state *state, const struct vmcs12 *vmcs12)
+{
+    const u32 *word = state->active->controls;
+
+    vmwrite(VMCS_PIN_CONTROLS, word[CONTROL_PIN]);
+    vmwrite(VMCS_SECONDARY_CONTROLS, word[CONTROL_SECONDARY]);
+    vmwrite(VMCS_EXIT_CONTROLS, word[CONTROL_EXIT]);
+    vmwrite(VMCS_ENTRY_CONTROLS, word[CONTROL_ENTRY]);
+    write_masks(vmcs12);
+    if ((word[CONTROL_PRIMARY] & PRIMARY_IO_BITMAPS) != 0) {
+        vmwrite(VMCS_IO_BITMAP_A, read_page(state, vmcs12->io_bitmap_a));
+        vmwrite(VMCS_IO_BITMAP_B, read_page(state, vmcs12->io_bitmap_b));
+    }
+    if ((word[CONTROL_PRIMARY] & PRIMARY_TSC_OFFSETTING) != 0)
+        vmwrite(VMCS_TSC_OFFSET, vmcs12->tsc_offset);
+    write_apic_controls(state, vmcs12, word[CONTROL_SECONDARY]);
+    write_secondary_fields(vmcs12, word[CONTROL_SECONDARY]);
+}
+
+/* L1 may write its bitmap at any time, so each entry reads it. */
+static void merge_msr_bitmap(struct vcpu *vcpu, const struct vmcs02 *vmcs02, const struct vmcs12 *vmcs12)
+{
+    const void *l1 = NULL;
+
+    if ((vmcs12->primary_controls & PRIMARY_MSR_BITMAPS) != 0)
+        l1 = guest_view(gpa(vmcs12->msr_bitmaps), PAGE_SIZE);
+    vmx_merge_msr_bitmap(l1, phys_to_virt(vmx_of(vcpu)->msr_bitmap), phys_to_virt(vmcs02->msr_bitmap));
+}
+
+/* --- guest state --- */
+
+static void write_segments(const struct vmcs12 *vmcs12)
+{
+    for (unsigned i = 0; i < VMCS_SEGMENTS; i++) {
+        vmwrite(vmcs_segment_field(VMCS_GUEST_ES_SELECTOR, i), vmcs12->guest_selector[i]);
+        vmwrite(vmcs_segment_field(VMCS_GUEST_ES_BASE, i), vmcs12->guest_base[i]);
+        vmwrite(vmcs_segment_field(VMCS_GUEST_ES_LIMIT, i), vmcs12->guest_limit[i]);
+        vmwrite(vmcs_segment_field(VMCS_GUEST_ES_RIGHTS, i), vmcs12->guest_rights[i]);
+    }
+    vmwrite(VMCS_GUEST_GDTR_BASE, vmcs12->guest_gdtr_base);
+    vmwrite(VMCS_GUEST_GDTR_LIMIT, vmcs12->guest_gdtr_limit);
+    vmwrite(VMCS_GUEST_IDTR_BASE, vmcs12->guest_idtr_base);
+    vmwrite(VMCS_GUEST_IDTR_LIMIT, vmcs12->guest_idtr_limit);
+}
+
+static void read_segments(struct vmcs12 *vmcs12)
+{
+    for (unsigned i = 0; i < VMCS_SEGMENTS; i++) {
+        vmcs12->guest_selector[i] = (u16)vmread(vmcs_segment_field(VMCS_GUEST_ES_SELECTOR, i));
+        vmcs12->guest_base[i] = vmread(vmcs_segment_field(VMCS_GUEST_ES_BASE, i));
+        vmcs12->guest_limit[i] = (u32)vmread(vmcs_segment_field(VMCS_GUEST_ES_LIMIT, i));
+        vmcs12->guest_rights[i] = (u32)vmread(vmcs_segment_field(VMCS_GUEST_ES_RIGHTS, i));
+    }
+    vmcs12->guest_gdtr_base = vmread(VMCS_GUEST_GDTR_BASE);
+    vmcs12->guest_gdtr_limit = (u32)vmread(VMCS_GUEST_GDTR_LIMIT);
+    vmcs12->guest_idtr_base = vmread(VMCS_GUEST_IDTR_BASE);
+    vmcs12->guest_idtr_limit = (u32)vmread(VMCS_GUEST_IDTR_LIMIT);
+}
+
+static enum vmcs_field pdpte_field(unsigned index)
+{
+    return (enum vmcs_field)(VMCS_GUEST_PDPTE0 + 2 * index);
+}
+
+static void write_registers(const struct vmcs12 *vmcs12)
+{
+    vmwrite(VMCS_GUEST_CR0, vmcs12->guest_cr0);
+    vmwrite(VMCS_GUEST_CR3, vmcs12->guest_cr3);
+    vmwrite(VMCS_GUEST_CR4, vmcs12->guest_cr4);
+    vmwrite(VMCS_GUEST_RFLAGS, vmcs12->guest_rflags);
+    vmwrite(VMCS_GUEST_SYSENTER_CS, vmcs12->guest_sysenter_cs);
+    vmwrite(VMCS_GUEST_SYSENTER_ESP, vmcs12->guest_sysenter_esp);
+    vmwrite(VMCS_GUEST_SYSENTER_EIP, vmcs12->guest_sysenter_eip);
+    if (l1_uses_ept(vmcs12)) {
+        for (unsigned i = 0; i < VMCS_PDPTES; i++)
+            vmwrite(pdpte_field(i), vmcs12->guest_pdpte[i]);
+    }
+}
+
+static void write_hot(const struct vmcs02_state *state, const struct vmcs12 *vmcs12)
+{
+    vmwrite(VMCS_GUEST_RSP, vmcs12->guest_rsp);
+    vmwrite(VMCS_GUEST_RIP, vmcs12->guest_rip);
+    vmwrite(VMCS_GUEST_ACTIVITY, vmcs12->guest_activity);
+    vmwrite(VMCS_GUEST_PENDING_DEBUG, vmcs12->guest_pending_debug);
+    vmwrite(VMCS_GUEST_INTERRUPTIBILITY, l2_interruptibility(vmcs12));
+    if ((state->active->controls[CONTROL_SECONDARY] & SECONDARY_VIRTUAL_INTERRUPTS) != 0)
+        vmwrite(VMCS_GUEST_INTERRUPT_STATUS, vmcs12->guest_interrupt_status);
+    /* Each entry winds the timer up, whether L1 wrote the field or not. */
+    if ((state->active->controls[CONTROL_PIN] & PIN_PREEMPTION_TIMER) != 0)
+        vmwrite(VMCS_GUEST_PREEMPTION_TIMER, vmcs12->guest_preemption_timer);
+}
+
+void vmcs02_load(struct vcpu *vcpu, struct nested_vmx *nested)
+{
+    struct vmcs02_state *state = nested->vmcs02;
+    struct vmcs02 *vmcs02 = state->active;
+    const struct vmcs12 *vmcs12 = &nested->vmcs12;
+    u32 dirty = nested->dirty;
+
+    l2_take_nmi_blocking(state, vmcs12);
+    if ((dirty & VMCS12_CONTROLS) != 0)
+        vmx_merge_controls(vmcs12, vmx_capability.controls.word, vmcs02->controls);
+    vmx_switch_vmcs(vcpu, vmcs02->vmcs, vmcs02->controls[CONTROL_PRIMARY], l2_nmi_controls(state, vmcs12));
+    if ((dirty & VMCS12_CONTROLS) != 0)
+        write_controls(state, vmcs12);
+    merge_msr_bitmap(vcpu, vmcs02, vmcs12);
+    if ((dirty & VMCS12_SEGMENTS) != 0)
+        write_segments(vmcs12);
+    if ((dirty & (VMCS12_GUEST | VMCS12_CONTROLS)) != 0)
+        write_registers(vmcs12);
+    write_hot(state, vmcs12);
+    nested->dirty = 0;
+}
+
+static void save_hot(const struct vmcs02_state *state, struct vmcs12 *vmcs12)
+{
+    vmcs12->guest_rsp = vmread(VMCS_GUEST_RSP);
+    vmcs12->guest_rip = vmread(VMCS_GUEST_RIP);
+    vmcs12->guest_rflags = vmread(VMCS_GUEST_RFLAGS);
+    vmcs12->guest_activity = (u32)vmread(VMCS_GUEST_ACTIVITY);
+    vmcs12->guest_pending_debug = vmread(VMCS_GUEST_PENDING_DEBUG);
+    vmcs12->guest_interruptibility =
+        l2_saved_interruptibility(state, vmcs12, vmread(VMCS_GUEST_INTERRUPTIBILITY));
+}
+
+static void save_registers(struct vmcs12 *vmcs12)
+{
+    vmcs12->guest_cr0 = vmread(VMCS_GUEST_CR0);
+    vmcs12->guest_cr3 = vmread(VMCS_GUEST_CR3);
+    vmcs12->guest_cr4 = vmread(VMCS_GUEST_CR4);
+    vmcs12->guest_sysenter_cs = (u32)vmread(VMCS_GUEST_SYSENTER_CS);
+    vmcs12->guest_sysenter_esp = vmread(VMCS_GUEST_SYSENTER_ESP);
+    vmcs12->guest_sysenter_eip = vmread(VMCS_GUEST_SYSENTER_EIP);
+    /* Saved with EPT only, but then whatever the paging mode: SDM vol. 3C 28.3.4. */
+    if (l1_uses_ept(vmcs12)) {
+        for (unsigned i = 0; i < VMCS_PDPTES; i++)
+            vmcs12->guest_pdpte[i] = vmread(pdpte_field(i));
+    }
+}
+
+void vmcs02_save(const struct vmcs02_state *state, struct vmcs12 *vmcs12)
+{
+    const u32 *word = state->active->controls;
+
+    save_hot(state, vmcs12);
+    save_registers(vmcs12);
+    read_segments(vmcs12);
+    if ((word[CONTROL_SECONDARY] & SECONDARY_VIRTUAL_INTERRUPTS) != 0)
+        vmcs12->guest_interrupt_status = (u16)vmread(VMCS_GUEST_INTERRUPT_STATUS);
+    if ((vmcs12->exit_controls & EXIT_SAVE_PREEMPTION_TIMER) != 0 &&
+        (vmcs12->pin_controls & PIN_PREEMPTION_TIMER) != 0)
+        vmcs12->guest_preemption_timer = (u32)vmread(VMCS_GUEST_PREEMPTION_TIMER);
+    /* "IA-32e mode guest" follows EFER.LMA (SDM vol. 3C 28.2, IA32_VMX_MISC bit 5). */
+    vmcs12->entry_controls = (u32)((vmcs12->entry_controls & ~ENTRY_IA32E_GUEST) |
+                                   (vmread(VMCS_ENTRY_CONTROLS) & ENTRY_IA32E_GUEST));
+}
+
+/* --- registers that L1's controls switch or not --- */
+
+void switched_registers_read(struct switched_registers *registers)
+{
+    const bool *feature = vmx_capability.controls.feature;
+
+    *registers = (struct switched_registers){
+        .debugctl = vmread(VMCS_GUEST_DEBUGCTL),
+        .dr7 = vmread(VMCS_GUEST_DR7),
+        .pat = vmread(VMCS_GUEST_PAT),
+        .efer = vmread(VMCS_GUEST_EFER),
+    };
+    if (feature[FEATURE_PERF_GLOBAL_CTRL])
+        registers->perf_global_ctrl = vmread(VMCS_GUEST_PERF_GLOBAL_CTRL);
+    if (feature[FEATURE_BNDCFGS])
+        registers->bndcfgs = vmread(VMCS_GUEST_BNDCFGS);
+    if (feature[FEATURE_PKRS])
+        registers->pkrs = vmread(VMCS_GUEST_PKRS);
+    if (feature[FEATURE_CET]) {
+        registers->s_cet = vmread(VMCS_GUEST_S_CET);
+        registers->ssp = vmread(VMCS_GUEST_SSP);
+        registers->interrupt_ssp_table = vmread(VMCS_GUEST_INTERRUPT_SSP_TABLE);
+    }
+}
+
+void switched_registers_write(const struct switched_registers *registers)
+{
+    const bool *feature = vmx_capability.controls.feature;
+
+    vmwrite(VMCS_GUEST_DEBUGCTL, registers->debugctl);
+    vmwrite(VMCS_GUEST_DR7, registers->dr7);
+    vmwrite(VMCS_GUEST_PAT, registers->pat);
+    vmwrite(VMCS_GUEST_EFER, registers->efer);
+    if (feature[FEATURE_PERF_GLOBAL_CTRL])
+        vmwrite(VMCS_GUEST_PERF_GLOBAL_CTRL, registers->perf_global_ctrl);
+    if (feature[FEATURE_BNDCFGS])
+        vmwrite(VMCS_GUEST_BNDCFGS, registers->bndcfgs);
+    if (feature[FEATURE_PKRS])
+        vmwrite(VMCS_GUEST_PKRS, registers->pkrs);
+    if (feature[FEATURE_CET]) {
+        vmwrite(VMCS_GUEST_S_CET, registers->s_cet);
+        vmwrite(VMCS_GUEST_SSP, registers->ssp);
+        vmwrite(VMCS_GUEST_INTERRUPT_SSP_TABLE, registers->interrupt_ssp_table);
+    }
+}

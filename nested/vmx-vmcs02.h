@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the transitions know of each other: the cache of vmcs02s, the state of an L2 that runs, and one group
+ * of functions per file. "Current" here is the hardware's current VMCS.
+ */
+#ifndef UMBRA_NESTED_VMX_VMCS02_H
+#define UMBRA_NESTED_VMX_VMCS02_H
+
+#include "nested/vmx-merge.h"
+#include "nested/vmx-nested.h"
+#include "vmx/vmx.h"
+
+enum { VMCS02_CACHE = 8, FIRST_L2_VPID = 0x100, L2_VPIDS = SHADOW_TAGS + 1 };
+
+/* The VMCS that the hardware runs L2 on, for one VMCS region of L1's. */
+struct vmcs02 {
+    u64 region; /* of L1, or NO_VMCS */
+    hpa_t vmcs, msr_bitmap;
+    bool launched;
+    u64 used; /* for LRU */
+    u32 controls[CONTROL_WORDS];
+    u64 ept_pointer; /* as written; 0: none yet */
+    u16 vpid;
+};
+
+struct vmcs02_state {
+    struct vmcs02 cache[VMCS02_CACHE];
+    struct vmcs02 *active; /* of the current vmcs12, or NULL */
+    u64 clock;
+    /*
+     * Two pages that stand for what L1 names but does not own: one reads as ones and is only ever read, the
+     * other takes what hardware writes.
+     */
+    hpa_t ones, sink;
+    struct shadow_cpu shadow_cpu;
+    struct shadow_use use; /* the shadow that L2 runs on, if L1 uses EPT */
+    /* Of L2s without L1's EPT, which share a VPID: its translations are stale; who used it last. */
+    bool unshadowed_flush;
+    const struct vmcs02 *unshadowed_user;
+    u32 unshadowed_vpid;
+    u32 primary01;    /* vmx_vcpu.primary of vmcs01 while L2 runs */
+    bool stepping;    /* MTF is Umbra's own */
+    bool nmi_blocked; /* NMIs to L1 are blocked while L2 runs: NMI exiting without virtual NMIs only */
+};
+
+static inline struct vmcs02_state *vmcs02_state_of(const struct vcpu *vcpu)
+{
+    return nested_vmx_of(vcpu)->vmcs02;
+}
+
+static inline bool l1_uses_ept(const struct vmcs12 *vmcs12)
+{
+    return (vmcs12_secondary(vmcs12) & SECONDARY_EPT) != 0;
+}
+
+static inline u32 l1_vpid(const struct vmcs12 *vmcs12)
+{
+    return (vmcs12_secondary(vmcs12) & SECONDARY_VPID) != 0 ? vmcs12->vpid : 0;
+}
+
+/* --- vmx-vmcs02.c --- */
+
+/*
+ * The registers that entry and exit controls load, keep or save as L1 likes: as fields of vmcs01 or vmcs02.
+ * Those that this CPU's VMCS does not switch are 0 and stay untouched.
+ */
+struct switched_registers {
+    u64 debugctl, dr7, pat, efer, perf_global_ctrl, bndcfgs, pkrs, s_cet, ssp, interrupt_ssp_table;
+};
+
+/* From and to the guest-state area of the current VMCS. */
+void switched_registers_read(struct switched_registers *registers);
+void switched_registers_write(const struct switched_registers *registers);
+
+/*
+ * Makes `active` the current VMCS and brings it up to date with vmcs12, but for `registers`, EPT and event
+ * injection, which the caller adds.
+ */
+void vmcs02_load(struct vcpu *vcpu, struct nested_vmx *nested);
+/* The guest-state area of the current vmcs02 goes to vmcs12 as an exit saves it (SDM vol. 3C 28.3). */
+void vmcs02_save(const struct vmcs02_state *state, struct vmcs12 *vmcs12);
+
+/* --- vmx-ept.c --- */
+
+/* EPT pointer, VPID and the flushes owed, for the current vmcs02: before each entry. */
+void l2_acquire_tables(struct vcpu *vcpu, struct nested_vmx *nested);
+/* A transition between L1 and L2 drops linear translations if L1 uses no VPIDs. */
+void l2_flush_without_vpid(struct vcpu *vcpu, const struct vmcs12 *vmcs12);
+/* An EPT violation or misconfiguration of L2. */
+enum exit_action l2_second_level_exit(struct vcpu *vcpu, u32 reason);
+enum exit_action l2_vmfunc_exit(struct vcpu *vcpu);
+
+/* --- vmx-msr.c --- */
+
+/* MSR lists of a VMCS, SDM vol. 3C 25.7.2 and 25.8.2. */
+enum { MSR_LIST_DONE = 0 };
+/*
+ * Loads the list at guest-physical `list` of L1 into what runs on the current VMCS; MSRs that the VMCS holds
+ * go to its guest-state area. MSR_LIST_DONE, or the number of the entry that failed, counted from 1.
+ */
+u32 msr_list_load(struct vcpu *vcpu, u64 list, u32 count);
+/* The other direction. */
+u32 msr_list_store(struct vcpu *vcpu, u64 list, u32 count);
+/* Is RDMSR or WRMSR of gpr[RCX] intercepted by L1? */
+bool l1_intercepts_msr(const struct vcpu *vcpu, const struct vmcs12 *vmcs12, bool write);
+
+/* --- vmx-event.c --- */
+
+/* Notes the NMI blocking that L1 gives L2; before the other functions, at each entry. */
+void l2_take_nmi_blocking(struct vmcs02_state *state, const struct vmcs12 *vmcs12);
+/* The primary controls through which an NMI that came while Umbra ran makes itself heard in L2. */
+u32 l2_nmi_controls(const struct vmcs02_state *state, const struct vmcs12 *vmcs12);
+/* Interruptibility state of vmcs02 at an entry, and that of vmcs12 after an exit. */
+u32 l2_interruptibility(const struct vmcs12 *vmcs12);
+u32 l2_saved_interruptibility(const struct vmcs02_state *state, const struct vmcs12 *vmcs12, u64 hardware);
+/* NMI blocking of L1 after an exit (SDM vol. 3C 28.5.5); vmcs12 holds what the exit saved. */
+u64 l1_nmi_blocking_after_exit(const struct vmcs12 *vmcs12, bool nmi_exit);
+/* MTF for a step of Umbra's own in L2. */
+void l2_set_step(struct vcpu *vcpu, bool on);
+/* A fault that Umbra raises in L2: injected, or L1's exit if its exception bitmap says so. */
+enum exit_action l2_exception(struct vcpu *vcpu, enum exception_vector vector, bool has_error_code,
+                              u32 error_code);
+
+/* --- vmx-exit.c --- */
+
+/* vmcs01 is the current VMCS again, and the next entry is L1's. */
+void l2_leave_vmcs02(struct vcpu *vcpu);
+
+/* What an exit tells L1: the information fields of SDM vol. 3C 25.9. */
+struct l2_exit_information {
+    u32 reason, interruption, error_code, vectoring, vectoring_error_code;
+    u32 instruction_length, instruction_information;
+    u64 qualification, guest_linear_address, guest_physical_address;
+};
+
+/* As the hardware reports it in the current vmcs02. */
+void l2_exit_information_read(struct l2_exit_information *information);
+/* Leaves L2: vmcs12 is filled in, L1's state loaded. vmcs02 is current before, vmcs01 after. EXIT_RESUME. */
+enum exit_action l2_reflect(struct vcpu *vcpu, const struct l2_exit_information *information);
+
+#endif
