@@ -11,6 +11,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "arch/x86.h"
 #include "tests/unit/paging-case.h"
 #include "tests/unit/random.h"
 
@@ -411,12 +412,101 @@ static void disturbed_walks(void **state)
     assert_true(disturbed > 0 && contended > 0 && judged > WALK_2D_CASES / 5);
 }
 
+/* --- an EPT entry that moves during a walk
+ * ------------------------------------------------------------------------ */
+
+enum {
+    EPT_FRAME = 1,
+    GUEST_FRAME = 8,
+    OTHER_FRAME = 14
+}; /* the highest table of each; and a copy of the guest's */
+
+static struct {
+    unsigned loads, move_at;
+    u64 slot;  /* of the EPT entry that maps the guest's highest table */
+    u64 found; /* the frame that the last look at it gave */
+    bool wrote_elsewhere;
+} mover;
+
+static enum memory_status moving_load(const struct paging_memory *code, gpa_t address, unsigned bytes,
+                                      u64 *value)
+{
+    if (++mover.loads == mover.move_at)
+        case_poke(&memory, mover.slot, 8, OTHER_FRAME * PAGE_SIZE | 7);
+    (void)code;
+    *value = case_peek(&memory, address.raw, bytes);
+    if (address.raw == mover.slot)
+        mover.found = *value & ~PAGE_MASK;
+    return MEMORY_OK;
+}
+
+static enum memory_status moving_compare_exchange(const struct paging_memory *code, gpa_t address,
+                                                  unsigned bytes, u64 expected, u64 desired)
+{
+    u64 frame = address.raw & ~PAGE_MASK;
+
+    (void)code;
+    if ((frame == GUEST_FRAME * PAGE_SIZE || frame == OTHER_FRAME * PAGE_SIZE) && frame != mover.found)
+        mover.wrote_elsewhere = true;
+    if (case_peek(&memory, address.raw, bytes) != expected)
+        return MEMORY_CHANGED;
+    case_poke(&memory, address.raw, bytes, desired);
+    return MEMORY_OK;
+}
+
+static const struct paging_memory moving = {.load = moving_load, .compare_exchange = moving_compare_exchange};
+
+static void put_moving_tables(void)
+{
+    for (unsigned level = 4; level >= 1; level--) {
+        unsigned below = 5 - level;
+
+        case_poke(&memory, (EPT_FRAME + 4 - level) * PAGE_SIZE, 8, (EPT_FRAME + below) * PAGE_SIZE | 7);
+        case_poke(&memory, (GUEST_FRAME + 4 - level) * PAGE_SIZE, 8, (GUEST_FRAME + below) * PAGE_SIZE | 7);
+    }
+    for (u64 frame = 0; frame < CASE_FRAMES; frame++)
+        case_poke(&memory, (EPT_FRAME + 3) * PAGE_SIZE + frame * 8, 8, frame * PAGE_SIZE | 7);
+    case_poke(&memory, OTHER_FRAME * PAGE_SIZE, 8, (GUEST_FRAME + 1) * PAGE_SIZE | 7);
+}
+
+/*
+ * EPT without A/D: an entry is read by one nested translation and written after another. Between any two
+ * loads the guest's highest table moves: no flag may be set where the newest translation does not lead.
+ */
+static void tables_that_move(void **state)
+{
+    struct case_machine machine = case_random_machine(SPEC_LONG4);
+    struct case_ept ept = {.cpu = {.maxphyaddr = 40}, .eptp = EPT_FRAME * PAGE_SIZE | 0x1E};
+    struct case_tables guest, host;
+    const struct walk_2d_tables tables = {&guest.code, GUEST_FRAME * PAGE_SIZE, &host.code,
+                                          EPT_FRAME * PAGE_SIZE};
+
+    (void)state;
+    machine.cpu.maxphyaddr = 40;
+    machine.cr4 &= CR4_PAE;
+    case_guest(&guest, &machine);
+    case_ept(&host, &ept);
+    mover.slot = (EPT_FRAME + 3) * PAGE_SIZE + GUEST_FRAME * 8;
+    for (mover.move_at = 1; mover.move_at <= mover.loads + 1; mover.move_at++) {
+        struct walk_2d code;
+
+        case_memory_place(&memory, 0);
+        put_moving_tables();
+        mover.loads = 0;
+        assert_int_equal(walk_2d_and_mark(&tables, &moving, 0, ACCESS_WRITE, &code), WALK_OK);
+        assert_false(mover.wrote_elsewhere);
+        assert_true(code.address == (GUEST_FRAME + 4) * PAGE_SIZE);
+    }
+    assert_true(mover.move_at > 30);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(through_ept),
         cmocka_unit_test(through_npt),
         cmocka_unit_test(disturbed_walks),
+        cmocka_unit_test(tables_that_move),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);
