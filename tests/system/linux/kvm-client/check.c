@@ -15,7 +15,8 @@
 
 #include "tests/system/linux/kvm-client/client.h"
 
-/* Seconds of L1's clock, which on Bochs are a billion and a half instructions each. TCG runs on the host's clock. */
+/* Seconds of L1's clock, which on Bochs are a billion and a half instructions each. TCG runs on the host's
+ * clock. */
 enum { GROUP_SECONDS = 12, GROUP_SECONDS_TCG = 90, LONG_GROUP_SECONDS = 400 };
 
 bool under_umbra;
@@ -136,7 +137,9 @@ static void run_group(const struct group *group)
 {
     /* A guest that never leaves: the signal makes KVM_RUN return, see vcpu_run(). */
     struct itimerval limit = {.it_interval = {1, 0}};
-    limit.it_value.tv_sec = group->on_request ? LONG_GROUP_SECONDS : on_tcg() ? GROUP_SECONDS_TCG : GROUP_SECONDS;
+    limit.it_value.tv_sec = group->on_request ? LONG_GROUP_SECONDS
+                            : on_tcg()        ? GROUP_SECONDS_TCG
+                                              : GROUP_SECONDS;
     setitimer(ITIMER_REAL, &limit, NULL);
     current_group = group->name;
     printf("kvm: group %s\n", group->name);
