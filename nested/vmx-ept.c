@@ -211,6 +211,57 @@ static enum exit_action reflect(struct vcpu *vcpu, u32 reason, u64 qualification
     return l2_reflect(vcpu, &information);
 }
 
+/* Virtualization-exception information area, SDM vol. 3C table 26-1. */
+struct ve_information {
+    u32 exit_reason, busy;
+    u64 qualification, guest_linear_address, guest_physical_address;
+    u16 eptp_index;
+} __attribute__((packed));
+
+#define VE_BUSY 0xffffffffu
+
+/* SDM vol. 3C 26.5.7.1, besides the control and bit 63 of the EPT entry. */
+static bool ve_possible(const struct vmcs12 *vmcs12, u64 qualification)
+{
+    u32 busy;
+
+    return (vmread(VMCS_GUEST_CR0) & CR0_PE) != 0 && (vmread(VMCS_VECTORING) & INTERRUPTION_VALID) == 0 &&
+           (qualification & FAULT_ASYNCHRONOUS) == 0 &&
+           guest_load_u32(gpa(vmcs12->ve_information + offsetof(struct ve_information, busy)), &busy) ==
+               GUEST_MEM_OK &&
+           busy == 0;
+}
+
+static enum exit_action raise_ve(struct vcpu *vcpu, const struct vmcs12 *vmcs12, u64 qualification)
+{
+    const struct ve_information information = {
+        .exit_reason = REASON_EPT_VIOLATION,
+        .busy = VE_BUSY,
+        .qualification = qualification,
+        .guest_linear_address = vmread(VMCS_GUEST_LINEAR_ADDRESS),
+        .guest_physical_address = vmread(VMCS_GUEST_PHYSICAL_ADDRESS),
+        .eptp_index = vmcs12->eptp_index,
+    };
+
+    (void)guest_write(gpa(vmcs12->ve_information), &information, sizeof(information));
+    shadow_wrote(the_shadow, gpa(vmcs12->ve_information), sizeof(information));
+    if ((qualification & FAULT_NMI_UNBLOCKED) != 0)
+        vmx_restore_events(qualification);
+    return l2_exception(vcpu, EXC_VE, false, 0);
+}
+
+/* L1's tables deny the access: an exit, or the exception that L1 has chosen instead. */
+static enum exit_action denied(struct vcpu *vcpu, const struct vmcs12 *vmcs12,
+                               const struct shadow_result *result)
+{
+    u64 qualification = result->qualification;
+
+    if ((vmcs12_secondary(vmcs12) & SECONDARY_EPT_VIOLATION_VE) != 0 && result->convertible &&
+        ve_possible(vmcs12, qualification))
+        return raise_ve(vcpu, vmcs12, qualification);
+    return reflect(vcpu, REASON_EPT_VIOLATION, qualification);
+}
+
 /* L1 allows it, Umbra's own map does not: as if L1 itself had made the access. */
 static enum exit_action own_violation(struct vcpu *vcpu, const struct shadow_result *result,
                                       u64 qualification)
@@ -245,7 +296,7 @@ enum exit_action l2_second_level_exit(struct vcpu *vcpu, u32 reason)
         vmx_restore_events(qualification);
         return EXIT_RESUME;
     case SHADOW_REFLECT:
-        return reflect(vcpu, REASON_EPT_VIOLATION, result.qualification);
+        return denied(vcpu, &nested->vmcs12, &result);
     case SHADOW_MISCONFIGURED:
         return reflect(vcpu, REASON_EPT_MISCONFIGURATION, 0);
     case SHADOW_LOG_FULL:
