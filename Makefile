@@ -150,6 +150,27 @@ unit-main-linear-asan := tests/unit/test-linear.c
 unit-linear-asan := $(paging-core) $(paging-twin)
 unit-flags-linear-asan := -DLINEAR_ADDRESSES=500000u -DLINEAR_OPERANDS=60000u
 
+# The shadow MMU under a simulated L1 and hardware that forgets nothing; SHADOW_STEPS in the environment for longer runs.
+shadow-world := $(wildcard nested/shadow*.c) tests/unit/shadow-world.c tests/unit/shadow-hardware.c mm/tdp.c mm/tdp-format.c \
+                mm/mtrr.c mm/frame.c mm/paging.c mm/paging-format.c mm/permission.c mm/walk.c mm/fault.c \
+                tests/unit/paging-case.c $(wildcard tests/specification/*.c)
+UNIT_TESTS += shadow
+unit-shadow := $(shadow-world)
+unit-flags-shadow := $(fast-flags)
+UNIT_TESTS += shadow-asan
+unit-main-shadow-asan := tests/unit/test-shadow.c
+unit-shadow-asan := $(shadow-world)
+unit-flags-shadow-asan := -DSHADOW_DEFAULT_STEPS=6000
+
+# What L1 is told of its VMX, the fields of its VMCS, and the checks of its VM entries.
+vmx-checks := $(wildcard nested/vmx-check*.c) nested/vmx-capability.c nested/vmx-fields.c $(paging-core) tests/unit/vmx-check-case.c
+UNIT_TESTS += vmx-check
+unit-vmx-check := $(vmx-checks)
+UNIT_TESTS += vmx-capability
+unit-vmx-capability := $(vmx-checks)
+UNIT_TESTS += vmx-fields
+unit-vmx-fields := nested/vmx-operand-decode.c $(vmx-checks)
+
 UNIT_BINARIES := $(UNIT_TESTS:%=$(BUILD)/unit/test-%)
 
 # Every header, for every test: seconds to rebuild, and none is forgotten.

@@ -261,6 +261,40 @@ static bool writes(unsigned access)
 
 enum l1_answer { L1_ALLOWS, L1_REFUSES, L1_LOG_FULL, L1_AGAIN };
 
+/*
+ * Setting flags changes what an entry means where it is at the same time an entry of another kind: of a PDPT
+ * of PAE, which has no flags but reserved bits there, or of tables of another format. Umbra's map does not
+ * see such writes.
+ */
+static void distrust_aliases(struct shadow *shadow, const struct shadow_root *root, const struct walk *walk)
+{
+    enum paging_format_id format = role_format(root->key.role);
+
+    for (unsigned level = walk->level; level <= walk->root_level; level++) {
+        u64 frame = walk->entry[level].address >> PAGE_SHIFT;
+        for (u32 i = shadow_first_of_frame(shadow, frame); i != SHADOW_NONE;
+             i = shadow_next_of_frame(shadow, i, frame)) {
+            struct shadow_page *page = &shadow->pages[i];
+            enum paging_format_id other = role_format(shadow->root[page->root].key.role);
+            if (other != format || (other == PAGING_PAE && page->level == 3))
+                page->always = true;
+        }
+    }
+}
+
+static enum walk_status mark(struct shadow *shadow, const struct shadow_root *root,
+                             const struct shadow_access *access, struct walk *result)
+{
+    const struct paging_memory *memory = shadow->config.memory;
+    u64 pointer = root->key.pointer, address = access->address.raw;
+    enum walk_status status = walk_and_mark(&root->paging, memory, pointer, address, access->access, result);
+
+    if (status != WALK_OK || !shadow->flags_alias)
+        return status;
+    distrust_aliases(shadow, root, result);
+    return walk(&root->paging, memory, pointer, address, access->access, result);
+}
+
 static enum l1_answer ask_l1(struct shadow *shadow, const struct shadow_root *root,
                              const struct shadow_access *access, struct walk *result)
 {
@@ -274,7 +308,7 @@ static enum l1_answer ask_l1(struct shadow *shadow, const struct shadow_root *ro
             !shadow->config.log_dirty(shadow->config.context, access->address))
             return L1_LOG_FULL;
         if (dirties || (result->deviations & root->accessed_bit) != 0)
-            status = walk_and_mark(&root->paging, memory, root->key.pointer, address, access->access, result);
+            status = mark(shadow, root, access, result);
     }
     if (status == WALK_CONTENDED)
         return L1_AGAIN;

@@ -78,6 +78,8 @@ struct shadow {
     u32 frame_mask;
     /* One bit per 4-KByte and per 2-MByte page of L1's RAM that some L2 may have been able to write to. */
     u64 *writable_4k, *writable_2m;
+    u8 first_format;  /* of L1's tables; PAGING_NONE: there was no root yet */
+    bool flags_alias; /* roots of PAE, or of several formats: see shadow-fault.c */
     struct {
         u64 page, rip;
         u32 access, count;
@@ -88,6 +90,8 @@ struct shadow {
 struct shadow_tag {
     u32 handle, l1_tag, generation, used;
     bool in_use, flush_linear;
+    bool stale; /* L1 has flushed its ASID: the root is synchronised before L2 runs with it, though others ran
+                   it since */
 };
 
 struct shadow_tags {
@@ -98,8 +102,7 @@ struct shadow_tags {
 
 _Static_assert(sizeof(struct shadow_tags) <= sizeof(struct shadow_cpu), "the opaque storage holds the tags");
 
-/* --- shadow-pool.c: pages and trees
- * ----------------------------------------------------------------------------- */
+/* --- shadow-pool.c: pages and trees --- */
 
 u64 *shadow_table(const struct shadow *shadow, u32 page);
 u64 *shadow_snapshot(const struct shadow *shadow, u32 page);
@@ -129,8 +132,7 @@ u32 shadow_next_of_frame(const struct shadow *shadow, u32 page, u64 frame);
 void shadow_mark_writable(struct shadow *shadow, u64 address, u64 bytes);
 bool shadow_may_be_written(const struct shadow *shadow, u64 address);
 
-/* --- shadow-entry.c: what entries mean
- * -------------------------------------------------------------------------- */
+/* --- shadow-entry.c: what entries mean --- */
 
 /* Rights (enum tdp_access) that an L1 entry of that level leaves to what is below it. */
 unsigned shadow_entry_rights(struct paging_role role, unsigned level, u64 entry);
@@ -145,8 +147,7 @@ bool shadow_entry_widened(const struct tdp_config *format, u64 old, u64 now);
 bool shadow_entry_same(const struct tdp_config *format, u64 old, u64 now);
 void shadow_translate_pat(u8 table[8], u64 l1_pat, u64 host_pat);
 
-/* --- shadow-sync.c
- * ---------------------------------------------------------------------------------------------- */
+/* --- shadow-sync.c --- */
 
 /* L1's address of the entry from which entry `slot` of a page of kind TABLE is made. */
 u64 shadow_source_address(const struct shadow *shadow, const struct shadow_page *page, unsigned slot);
@@ -157,8 +158,7 @@ void shadow_set_top(struct shadow *shadow, struct shadow_root *root, u64 entry);
 /* Umbra's own map: if it has changed, everything goes. */
 void shadow_follow_own_map(struct shadow *shadow);
 
-/* --- shadow-root.c
- * ---------------------------------------------------------------------------------------------- */
+/* --- shadow-root.c --- */
 
 struct shadow_root *shadow_root_of(struct shadow *shadow, u32 handle);
 

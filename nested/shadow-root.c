@@ -161,6 +161,10 @@ static bool make_root(struct shadow *shadow, const struct shadow_key *key, struc
     if (role_is_ept(key->role) && !role_has(key->role, ROLE_EPT_AD))
         root->accessed_bit = root->dirty_bit = 0;
     paging_init(&root->paging, key->role);
+    if (shadow->first_format == PAGING_NONE)
+        shadow->first_format = (u8)role_format(key->role);
+    shadow->flags_alias |=
+        role_format(key->role) == PAGING_PAE || role_format(key->role) != shadow->first_format;
     if (role_has(key->role, ROLE_NPT))
         shadow_translate_pat(root->pat, key->pat, shadow->config.host_pat);
     if (levels == SHADOW_LEVELS)
@@ -244,7 +248,7 @@ enum shadow_acquire_status shadow_acquire(struct shadow *shadow, struct shadow_c
     struct shadow_tag *tag = find_tag(tags, handle_of(shadow, root), l1_tag, &made);
     /* NPT: an ASID that never ran this root holds nothing of it, and so L1 owes no flush for what it changed.
      */
-    if (root->stale || (made && role_has(root->key.role, ROLE_NPT)))
+    if (root->stale || tag->stale || (made && role_has(root->key.role, ROLE_NPT)))
         shadow_synchronise(shadow, root);
 
     *use = (struct shadow_use){
@@ -257,6 +261,7 @@ enum shadow_acquire_status shadow_acquire(struct shadow *shadow, struct shadow_c
     shadow->statistics.flushes += use->flush_tables || use->flush_linear;
     tag->generation = root->generation;
     tag->flush_linear = false;
+    tag->stale = false;
     tag->used = tags->clock;
     tags->last = (u16)(tag - tags->tag);
     return SHADOW_ACQUIRED;
@@ -302,31 +307,32 @@ void shadow_invalidate_pointer(struct shadow *shadow, u64 pointer)
     }
 }
 
+static void invalidate_tags(struct shadow_cpu *cpu, u32 l1_tag, bool tables)
+{
+    struct shadow_tags *tags = tags_of(cpu);
+
+    for (unsigned i = 0; i < SHADOW_TAGS; i++) {
+        if (l1_tag != SHADOW_ALL_TAGS && tags->tag[i].l1_tag != l1_tag)
+            continue;
+        tags->tag[i].flush_linear = true;
+        tags->tag[i].stale |= tables;
+    }
+}
+
 void shadow_invalidate_all(struct shadow *shadow, struct shadow_cpu *cpu)
 {
     for (unsigned i = 0; i < SHADOW_ROOTS; i++)
         invalidate(shadow, &shadow->root[i]);
-    shadow_invalidate_linear(cpu, SHADOW_ALL_TAGS);
+    invalidate_tags(cpu, SHADOW_ALL_TAGS, true);
 }
 
 void shadow_invalidate_l1_tag(struct shadow *shadow, struct shadow_cpu *cpu, u32 l1_tag)
 {
-    struct shadow_tags *tags = tags_of(cpu);
-
-    for (unsigned i = 0; i < SHADOW_TAGS; i++) {
-        struct shadow_root *root = shadow_root_of(shadow, tags->tag[i].handle);
-        if (tags->tag[i].in_use && tags->tag[i].l1_tag == l1_tag && root != NULL)
-            invalidate(shadow, root);
-    }
-    shadow_invalidate_linear(cpu, l1_tag);
+    shadow->repeated.count = 0;
+    invalidate_tags(cpu, l1_tag, true);
 }
 
 void shadow_invalidate_linear(struct shadow_cpu *cpu, u32 l1_tag)
 {
-    struct shadow_tags *tags = tags_of(cpu);
-
-    for (unsigned i = 0; i < SHADOW_TAGS; i++) {
-        if (l1_tag == SHADOW_ALL_TAGS || tags->tag[i].l1_tag == l1_tag)
-            tags->tag[i].flush_linear = true;
-    }
+    invalidate_tags(cpu, l1_tag, false);
 }

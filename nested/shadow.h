@@ -98,8 +98,7 @@ struct shadow_cpu {
 };
 void shadow_cpu_init(struct shadow_cpu *cpu, u16 first_tag);
 
-/* --- roots
- * ------------------------------------------------------------------------------------------------------ */
+/* --- roots --- */
 
 /* What to run L2 with; valid until the next call of shadow_acquire() on this CPU. */
 struct shadow_use {
@@ -145,8 +144,7 @@ const struct paging *shadow_paging(const struct shadow *shadow, u32 handle, u64 
 enum walk_status shadow_translate(const struct shadow *shadow, u32 handle, l2_gpa_t address, unsigned access,
                                   struct walk *result);
 
-/* --- faults
- * ----------------------------------------------------------------------------------------------------- */
+/* --- faults --- */
 
 /* An EPT violation, EPT misconfiguration or nested page fault while L2 ran on a root. */
 struct shadow_access {
@@ -155,7 +153,7 @@ struct shadow_access {
      * enum access. EPT, from the exit qualification: WRITE, FETCH, SHADOW_STACK, and USER for a fetch whose
      * linear address is user-mode (qualification bit 9; without advanced information the caller finds out
      * with mm/linear.h or mm/walk.h; it matters only while L1's role or Umbra's own map tells XS from XU).
-     * NPT: fault_npf_access(). After an EPT misconfiguration: ACCESS_READ.
+     * NPT: fault_npf_access() with Umbra's own GMET. After an EPT misconfiguration: ACCESS_READ.
      */
     unsigned access;
     /*
@@ -214,8 +212,7 @@ struct shadow_result {
 enum shadow_outcome shadow_fault(struct shadow *shadow, u32 handle, const struct shadow_access *access,
                                  struct shadow_result *result);
 
-/* --- invalidation by L1
- * ----------------------------------------------------------------------------------------- */
+/* --- invalidation by L1 --- */
 
 /* INVEPT single-context: all roles of the roots whose pointer has the same bits 51:12. */
 void shadow_invalidate_pointer(struct shadow *shadow, u64 pointer);
