@@ -51,7 +51,7 @@ def kvm_run(cpu, umbra, groups, initramfs=INITRAMFS_KVM, options="", parameters=
     for group in groups:
         arguments += ["--expect", "kvm: group %s" % group]
     arguments += ["--expect", ALL_GOOD, "--until", TOTALS, "--forbid", "kvm: FAIL.*", "--timeout", str(timeout)]
-    return cases.Run(place, arguments + (["--umbra", umbra] if umbra else ["--bare"]))
+    return cases.Run(place, arguments + (["--umbra", umbra, "--umbra-args", "nested=on"] if umbra else ["--bare"]))
 
 
 def kvm_cases(cpu, umbra, suffix):
@@ -65,5 +65,10 @@ def kvm_cases(cpu, umbra, suffix):
     return [cases.Case(name + suffix, cpu, [run], seconds=seconds) for name, run, seconds in runs]
 
 
+# The vendors whose nested virtualization Umbra has.
+NESTED = ("intel",)
+
+
 def all_cases(cpus, _files):
-    return [case for cpu in cpus for case in kvm_cases(cpu, None, "-bare")]
+    bare = [case for cpu in cpus for case in kvm_cases(cpu, None, "-bare")]
+    return bare + [case for cpu in cpus if cpu in NESTED for case in kvm_cases(cpu, cases.UMBRA, "")]
