@@ -115,7 +115,7 @@ static enum vmx_check check_rflags(const struct vmx_check_input *input)
     bool v86_possible = !is_ia32e(input) && (input->vmcs12->guest_cr0 & CR0_PE) != 0;
 
     REQUIRE((rflags & RFLAGS_MUST_BE_0) == 0 && (rflags & RFLAGS_RESERVED1) != 0, RFLAGS_RESERVED);
-    REQUIRE(v86_possible || (rflags & RFLAGS_VM) == 0, RFLAGS_VM);
+    REQUIRE(v86_possible || (rflags & RFLAGS_VM) == 0, VM_FLAG);
     return VMX_CHECK_OK;
 }
 
@@ -142,7 +142,7 @@ static enum vmx_check check_rip(const struct vmx_check_input *input)
 {
     REQUIRE(rip_valid(input), RIP);
     if (injects_type(input, INTERRUPTION_EXTERNAL))
-        REQUIRE((input->vmcs12->guest_rflags & RFLAGS_IF) != 0, RFLAGS_IF);
+        REQUIRE((input->vmcs12->guest_rflags & RFLAGS_IF) != 0, INTERRUPT_FLAG);
     if (entry_on(input, ENTRY_LOAD_CET))
         REQUIRE(ssp_valid(input), SSP);
     return VMX_CHECK_OK;

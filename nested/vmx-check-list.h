@@ -7,8 +7,8 @@
 #define UMBRA_NESTED_VMX_CHECK_LIST_H
 
 /* clang-format off */
-#define VMX_CHECK_LIST(X) \
-    /* Controls: VM-instruction error 7 */ \
+/* Controls: VM-instruction error 7. */
+#define VMX_CHECK_LIST_CONTROLS(X) \
     X(PIN_RESERVED, "27.2.1.1", "pin-based controls: only settings that IA32_VMX_PINBASED_CTLS allows") \
     X(PRIMARY_RESERVED, "27.2.1.1", \
       "primary processor-based controls: only settings that IA32_VMX_PROCBASED_CTLS allows") \
@@ -61,8 +61,10 @@
     X(EVENT_RESERVED, "27.2.1.3", "event injection: bits 30:12 are 0") \
     X(EVENT_ERROR_CODE_RESERVED, "27.2.1.3", "event injection: bits 31:16 of the error code are 0") \
     X(EVENT_LENGTH, "27.2.1.3", \
-      "event injection: the instruction length of a software event is 1 (or 0, where allowed) to 15") \
-    /* Host state: VM-instruction error 8 */ \
+      "event injection: the instruction length of a software event is 0 or 1 to 15")
+
+/* Host state: VM-instruction error 8. */
+#define VMX_CHECK_LIST_HOST(X) \
     X(HOST_CR0, "27.2.2", "host CR0: the fixed bits") \
     X(HOST_CR4, "27.2.2", "host CR4: the fixed bits") \
     X(HOST_CET_WITHOUT_WP, "27.2.2", "host CR4.CET: only with CR0.WP") \
@@ -87,8 +89,10 @@
     X(HOST_32_PCIDE, "27.2.4", "without host address-space size: host CR4.PCIDE is 0") \
     X(HOST_32_RIP, "27.2.4", "without host address-space size: bits 63:32 of host RIP are 0") \
     X(HOST_64_PAE, "27.2.4", "host address-space size: host CR4.PAE is 1") \
-    X(HOST_64_RIP, "27.2.4", "host address-space size: host RIP is canonical") \
-    /* Guest state: entry failure, exit reason 33 */ \
+    X(HOST_64_RIP, "27.2.4", "host address-space size: host RIP is canonical")
+
+/* Guest state: entry failure, exit reason 33. */
+#define VMX_CHECK_LIST_GUEST(X) \
     X(GUEST_CR0, "27.3.1.1", "CR0: the fixed bits, but PE and PG of an unrestricted guest") \
     X(GUEST_PG_WITHOUT_PE, "27.3.1.1", "CR0: PG only with PE") \
     X(GUEST_CR4, "27.3.1.1", "CR4: the fixed bits") \
@@ -139,8 +143,8 @@
     X(RIP, "27.3.1.4", \
       "RIP: bits 63:32 are 0 outside 64-bit mode, else those beyond the linear-address width are equal") \
     X(RFLAGS_RESERVED, "27.3.1.4", "RFLAGS: reserved bits") \
-    X(RFLAGS_VM, "27.3.1.4", "RFLAGS.VM: only in protected mode and outside IA-32e mode") \
-    X(RFLAGS_IF, "27.3.1.4", "RFLAGS.IF: 1 if an external interrupt is injected") \
+    X(VM_FLAG, "27.3.1.4", "RFLAGS.VM: only in protected mode and outside IA-32e mode") \
+    X(INTERRUPT_FLAG, "27.3.1.4", "RFLAGS.IF: 1 if an external interrupt is injected") \
     X(SSP, "27.3.1.4", "SSP: bits 1:0 are 0, canonical; bits 63:32 are 0 outside 64-bit mode") \
     X(ACTIVITY_UNSUPPORTED, "27.3.1.5", "activity state: one that IA32_VMX_MISC offers") \
     X(ACTIVITY_HLT_DPL, "27.3.1.5", "activity state: HLT only with SS.DPL = 0") \
@@ -163,6 +167,8 @@
       "VMCS link pointer: the revision is there, and the shadow indicator as VMCS shadowing") \
     X(LINK_POINTER_CURRENT, "27.3.1.5", "VMCS link pointer: not the current VMCS") \
     X(PDPTES, "27.3.1.6", "PDPTEs of PAE paging: no reserved bits")
+
+#define VMX_CHECK_LIST(X) VMX_CHECK_LIST_CONTROLS(X) VMX_CHECK_LIST_HOST(X) VMX_CHECK_LIST_GUEST(X)
 /* clang-format on */
 
 #endif

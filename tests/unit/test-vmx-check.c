@@ -314,9 +314,8 @@ static const struct single singles[] = {
     FAILS(RIP, 32, PUT(guest_rip, BIT(32))),
     FAILS(RIP, 64, PUT(guest_rights[VMCS_CS], 0xc09b)), /* compatibility mode */
     OK(64, PUT(guest_rights[VMCS_CS], 0xc09b), PUT(guest_rip, 0xffffffff)),
-    FAILS(RFLAGS_VM, 64, FLIP(guest_rflags, RFLAGS_VM)),
-    FAILS(RFLAGS_VM, REAL, FLIP(guest_rflags, RFLAGS_VM)),
-    FAILS(RFLAGS_IF, 64, EXTERNAL_INJECTED, FLIP(guest_rflags, RFLAGS_IF)),
+    FAILS(VM_FLAG, 64, FLIP(guest_rflags, RFLAGS_VM)), FAILS(VM_FLAG, REAL, FLIP(guest_rflags, RFLAGS_VM)),
+    FAILS(INTERRUPT_FLAG, 64, EXTERNAL_INJECTED, FLIP(guest_rflags, RFLAGS_IF)),
     OK(64, NMI_INJECTED, FLIP(guest_rflags, RFLAGS_IF)), FAILS(SSP, 64, PUT(guest_ssp, 2)),
     FAILS(SSP, 64, PUT(guest_ssp, BIT(47))), FAILS(SSP, 32, PUT(guest_ssp, BIT(32))),
     OK(64, PUT(guest_ssp, BIT(32))),
