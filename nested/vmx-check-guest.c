@@ -251,7 +251,7 @@ static enum vmx_check check_pending_debug(const struct vmx_check_input *input)
 
     REQUIRE((pending & PENDING_DEBUG_RESERVED_BITS) == 0, PENDING_DEBUG_RESERVED);
     if (is_blocked_for_one_instruction(input) || vmcs12->guest_activity == ACTIVITY_HLT)
-        REQUIRE(((pending & PENDING_DEBUG_BS) != 0) == step_trap_due(input), PENDING_DEBUG_BS);
+        REQUIRE(((pending & PENDING_DEBUG_BS) != 0) == step_trap_due(input), PENDING_DEBUG_STEP);
     if ((pending & PENDING_DEBUG_RTM_BIT) != 0)
         REQUIRE(pending_rtm_valid(input), PENDING_DEBUG_RTM);
     return VMX_CHECK_OK;

@@ -158,7 +158,7 @@
     X(BLOCKING_NMI_MOV_SS, "27.3.1.5", "interruptibility: MOV SS does not block an injected NMI") \
     X(BLOCKING_NMI, "27.3.1.5", "interruptibility: NMIs are not blocked when one is injected with virtual NMIs") \
     X(PENDING_DEBUG_RESERVED, "27.3.1.5", "pending debug exceptions: reserved bits are 0") \
-    X(PENDING_DEBUG_BS, "27.3.1.5", \
+    X(PENDING_DEBUG_STEP, "27.3.1.5", \
       "pending debug exceptions: BS as RFLAGS.TF and IA32_DEBUGCTL.BTF tell, while events are blocked or in HLT") \
     X(PENDING_DEBUG_RTM, "27.3.1.5", \
       "pending debug exceptions: RTM only alone with bit 12, on a CPU with RTM, not blocked by MOV SS") \
