@@ -67,6 +67,7 @@ UMBRA_CR_ACCESS(0)
 UMBRA_CR_ACCESS(2)
 UMBRA_CR_ACCESS(3)
 UMBRA_CR_ACCESS(4)
+UMBRA_CR_ACCESS(8)
 #undef UMBRA_CR_ACCESS
 
 #define UMBRA_DR_ACCESS(n)                                                                                   \

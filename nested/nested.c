@@ -3,15 +3,14 @@
 #include "nested/nested.h"
 
 #include "mm/guest-paging.h"
+#include "nested/svm-nested.h"
 #include "nested/vmx-nested.h"
 
 const char *nested_start(struct vcpu *vcpu)
 {
     guest_paging_settled();
-    if (machine.tdp.config.format != TDP_EPT)
-        return "nested=on: this version of Umbra has no nested virtualization on AMD CPUs, boot with "
-               "nested=off";
-    if (!nested_vmx_init(vcpu))
+    bool done = machine.tdp.config.format == TDP_EPT ? nested_vmx_init(vcpu) : nested_svm_init(vcpu);
+    if (!done)
         return "Umbra's memory pool is too small for nested virtualization: give the machine more memory, or "
                "boot with nested=off";
     return NULL;

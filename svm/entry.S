@@ -17,22 +17,12 @@
         .set    FRAME_VCPU, 0
         .set    FRAME_VMCB, 8
         .set    FRAME_HOST_VMCB, 16
+        .set    FRAME_NEXT, 24
+        .set    FRAME_L2_VMCB, 32
+        .set    FRAME_L2_INTERRUPTS, 40
 
-        .global svm_run_loop
-        .type   svm_run_loop, @function
-svm_run_loop:
-        mov     %rcx, %rsp
-        push    $0                      /* keeps the call below 16-byte aligned */
-        push    %rdx
-        push    %rsi
-        push    %rdi
-1:      mov     FRAME_VMCB(%rsp), %rax
-        /* From VMLOAD on FS, GS, TR, LDTR are the guest's: no per-CPU data, no exception until the other VMLOAD. */
-        vmload  %rax
-        LOAD_GUEST_REGISTERS %rdi
-        mov     VCPU_GPR_RDI(%rdi), %rdi /* last: it was the pointer */
-        vmrun   %rax
-        /* RAX is the VMCB's address again, as at VMRUN. Before anything loads FS, GS, TR or LDTR. */
+/* From VMEXIT to C. RAX is the address that VMSAVE takes. Before anything loads FS, GS, TR or LDTR. */
+.macro LEAVE_GUEST
         vmsave  %rax
         mov     FRAME_VCPU(%rsp), %rax  /* the one free register, since RAX is saved already */
         SAVE_GUEST_REGISTERS %rax
@@ -42,9 +32,55 @@ svm_run_loop:
         /* Umbra's GS base and TR are back: C may run. */
         vmload  %rax
         xor     %ebp, %ebp              /* a backtrace ends here, not in the guest's frame pointers */
+.endm
+
+        .global svm_run_loop
+        .type   svm_run_loop, @function
+svm_run_loop:
+        mov     %rcx, %rsp
+        push    $0                      /* struct svm_frame; RSP stays 16-byte aligned for the calls below */
+        push    $0
+        movq    $svm_enter_guest, %rax
+        push    %rax
+        push    %rdx
+        push    %rsi
+        push    %rdi
+        .global svm_enter_guest
+svm_enter_guest:
+        mov     FRAME_VMCB(%rsp), %rax
+        /* From VMLOAD on FS, GS, TR, LDTR are the guest's: no per-CPU data, no exception until the other VMLOAD. */
+        vmload  %rax
+        LOAD_GUEST_REGISTERS %rdi
+        mov     VCPU_GPR_RDI(%rdi), %rdi /* last: it was the pointer */
+        vmrun   %rax
+        /* RAX is the VMCB's address again, as at VMRUN. */
+        LEAVE_GUEST
         call    svm_exit
         mov     FRAME_VCPU(%rsp), %rdi  /* svm_exit may clobber RDI */
-        jmp     1b
+        jmp     *FRAME_NEXT(%rsp)
+
+/*
+ * L2: what VMLOAD and VMSAVE switch is shared with L1, whose VMRUN switches none of it either. With V_INTR_MASKING
+ * it is RFLAGS.IF at VMRUN that lets physical interrupts come; VMEXIT brings it back, and GIF is 0 on both sides.
+ */
+        .global svm_enter_l2
+svm_enter_l2:
+        mov     FRAME_VMCB(%rsp), %rax
+        vmload  %rax
+        LOAD_GUEST_REGISTERS %rdi
+        mov     VCPU_GPR_RDI(%rdi), %rdi
+        mov     FRAME_L2_VMCB(%rsp), %rax
+        testb   $1, FRAME_L2_INTERRUPTS(%rsp)
+        jz      1f
+        sti
+        nop                             /* STI's interrupt shadow ends before VMRUN */
+1:      vmrun   %rax
+        cli
+        mov     FRAME_VMCB(%rsp), %rax
+        LEAVE_GUEST
+        call    svm_l2_exit
+        mov     FRAME_VCPU(%rsp), %rdi
+        jmp     *FRAME_NEXT(%rsp)
         .size   svm_run_loop, . - svm_run_loop
 
 /* void svm_vmsave(u64 vmcb): clobbers RAX. */

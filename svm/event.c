@@ -69,6 +69,13 @@ enum svm_delivery svm_event_combine(u64 in_flight, unsigned vector)
     return SVM_DELIVER_IT;
 }
 
+u64 svm_event_in_flight(u64 exit_int_info)
+{
+    if ((exit_int_info & EVENT_VALID) == 0)
+        return 0;
+    return (exit_int_info & ~EVENT_TYPE_MASK) | event_type(exit_int_info);
+}
+
 u64 svm_event_reinjection(u64 exit_int_info)
 {
     u64 type = event_type(exit_int_info);
@@ -94,14 +101,15 @@ void svm_event_inject(struct svm_vcpu *svm, u64 event)
         (vector != EXC_DF && event_class(vector) == CLASS_BENIGN))
         return;
     svm->unusual |= SVM_WATCHING;
-    svm->vmcb->control.intercept[VMCB_INTERCEPT_EXCEPTIONS] = svm_controls_delivery_exceptions();
+    svm->vmcb->control.intercept[VMCB_INTERCEPT_EXCEPTIONS] =
+        svm->exceptions | svm_controls_delivery_exceptions();
     svm_changed(svm, CLEAN_INTERCEPTS);
 }
 
 void svm_event_delivery_over(struct svm_vcpu *svm)
 {
     svm->unusual &= ~(u32)SVM_WATCHING;
-    svm->vmcb->control.intercept[VMCB_INTERCEPT_EXCEPTIONS] = svm_controls_exceptions();
+    svm->vmcb->control.intercept[VMCB_INTERCEPT_EXCEPTIONS] = svm->exceptions;
     svm_changed(svm, CLEAN_INTERCEPTS);
 }
 

@@ -20,6 +20,12 @@ enum svm_delivery svm_event_combine(u64 in_flight, unsigned vector);
  */
 u64 svm_event_reinjection(u64 exit_int_info);
 
+/*
+ * Pure: EXITINTINFO with the type corrected that QEMU's TCG gets wrong for an NMI and a directly delivered
+ * interrupt; 0 if there is none.
+ */
+u64 svm_event_in_flight(u64 exit_int_info);
+
 /* Pure: does this exception push an error code (APM vol. 2 table 8-1)? */
 bool svm_event_has_error_code(unsigned vector);
 

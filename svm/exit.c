@@ -15,6 +15,7 @@
 #include "svm/instruction.h"
 #include "svm/npf.h"
 #include "svm/step.h"
+#include "vcpu/nested.h"
 
 typedef enum exit_action exit_handler(struct svm_vcpu *svm);
 
@@ -41,6 +42,8 @@ static enum exit_action read_efer(struct svm_vcpu *svm)
 {
     u64 efer = svm_efer_visible(svm->vmcb->save.efer);
 
+    if (svm->l1_svme)
+        efer |= EFER_SVME;
     svm->vcpu->gpr[GPR_RAX] = (u32)efer;
     svm->vcpu->gpr[GPR_RDX] = efer >> 32;
     return EXIT_SKIP;
@@ -50,9 +53,13 @@ static enum exit_action write_efer(struct svm_vcpu *svm)
 {
     struct vmcb_save *save = &svm->vmcb->save;
     u64 wanted = svm->vcpu->gpr[GPR_RDX] << 32 | (u32)svm->vcpu->gpr[GPR_RAX];
+    u64 svme = machine.nested ? wanted & EFER_SVME : 0;
 
-    if (!svm_efer_write(save->efer, wanted, save->cr0, svm->efer_writable, &save->efer))
+    if (!svm_efer_write(save->efer, wanted & ~svme, save->cr0, svm->efer_writable, &save->efer))
         return EXIT_GP;
+    /* L2 keeps it whatever it writes, since VMRUN wants it set: what would happen is undefined (15.4). */
+    if (machine.nested && !svm->vcpu->l2_running)
+        svm_set_l1_svme(svm, svme != 0);
     svm_changed(svm, CLEAN_CRX);
     /* WRMSR would have dropped translations that were made under the old NXE; VMRUN alone does not. */
     svm_flush_guest(svm);
@@ -100,11 +107,12 @@ static enum exit_action exit_vmmcall(struct svm_vcpu *svm)
     return hypercall_exit(svm->vcpu, &context);
 }
 
-/* SVM is hidden: on a CPU without it these opcodes are undefined. */
+/* With SVM hidden, or switched off by the guest, these opcodes are undefined. */
 static enum exit_action exit_svm_instruction(struct svm_vcpu *svm)
 {
-    (void)svm;
-    return EXIT_UD;
+    if (!svm->l1_svme)
+        return EXIT_UD;
+    return nested_hooks->instruction(svm->vcpu, (u32)svm->vmcb->control.exit_code);
 }
 
 /*
@@ -141,22 +149,53 @@ static enum exit_action exit_shutdown(struct svm_vcpu *svm)
  */
 static enum exit_action exit_init(struct svm_vcpu *svm)
 {
+    svm_take_pending();
+    if (svm->gif_clear)
+        svm->init_pending = true;
+    else
+        svm_guest_init(svm);
+    return EXIT_RESUME;
+}
+
+/* Asked for while L1's GIF is 0 only: svm_set_gif() gives it to L1 later. */
+static enum exit_action exit_nmi(struct svm_vcpu *svm)
+{
+    (void)svm;
+    svm_take_pending();
+    return EXIT_RESUME;
+}
+
+void svm_guest_init(struct svm_vcpu *svm)
+{
     struct start_state start = {0};
 
-    svm_take_pending();
+    svm->init_pending = false;
+    svm_set_l1_svme(svm, false);
     start_state_init(&start);
     svm_load_start(svm, &start);
     if (svm->vcpu->nmi_pending) {
         svm->vcpu->nmi_pending = false;
         svm_event_nmi(svm);
     }
-    return EXIT_RESUME;
+}
+
+enum exit_action svm_violation(struct svm_vcpu *svm, const struct violation *violation)
+{
+    struct exit_context context = svm_context(svm);
+    enum exit_action action = violation_exit(svm->vcpu, violation, &context);
+
+    if (action == EXIT_STEP && (svm->vmcb->control.exit_int_info & EVENT_VALID) != 0) {
+        /* Delivery clears TF before the first instruction, so it cannot be stepped. An IDT or a stack there
+         * is no use anyway. */
+        violation_step_done(svm->vcpu);
+        svm_guest_shutdown(svm, "an event is delivered through memory that the guest does not have");
+    }
+    return action;
 }
 
 static enum exit_action exit_npf(struct svm_vcpu *svm)
 {
     const struct vmcb_control *control = &svm->vmcb->control;
-    struct exit_context context = svm_context(svm);
     struct violation violation = {
         .gpa = gpa(control->exit_info_2),
         .access = svm_npf_access(control->exit_info_1, svm->vmcb->save.cpl, machine.mode_based_execute),
@@ -168,15 +207,7 @@ static enum exit_action exit_npf(struct svm_vcpu *svm)
               "a bug of "
               "Umbra's, please report it",
               violation.gpa.raw, violation.raw);
-
-    enum exit_action action = violation_exit(svm->vcpu, &violation, &context);
-    if (action == EXIT_STEP && (control->exit_int_info & EVENT_VALID) != 0) {
-        /* Delivery clears TF before the first instruction, so it cannot be stepped. An IDT or a stack there
-         * is no use anyway. */
-        violation_step_done(svm->vcpu);
-        svm_guest_shutdown(svm, "an event is delivered through memory that the guest does not have");
-    }
-    return action;
+    return svm_violation(svm, &violation);
 }
 
 /*
@@ -200,6 +231,7 @@ static exit_handler *const handlers[SVM_EXIT_COUNT] = {
     [VMEXIT_EXCP0 + EXC_PF] = exit_second_exception,
     [VMEXIT_EXCP0 + EXC_CP] = exit_second_exception,
     [VMEXIT_EXCP0 + EXC_GP] = exit_general_protection,
+    [VMEXIT_NMI] = exit_nmi,
     [VMEXIT_INIT] = exit_init,
     [VMEXIT_CPUID] = exit_cpuid,
     [VMEXIT_INVD] = exit_invd,
@@ -218,7 +250,7 @@ static exit_handler *const handlers[SVM_EXIT_COUNT] = {
     [SVM_EXIT_INVALID] = exit_invalid,
 };
 
-static enum exit_action dispatch(struct svm_vcpu *svm, u32 index)
+enum exit_action svm_handle(struct svm_vcpu *svm, u32 index)
 {
     exit_handler *handler = handlers[index];
 
@@ -240,6 +272,11 @@ static inline void skip_instruction(struct svm_vcpu *svm)
         if ((vmcb->save.rflags & RFLAGS_TF) != 0)
             svm_step_emulated(svm);
     }
+}
+
+void svm_skip_instruction(struct svm_vcpu *svm)
+{
+    skip_instruction(svm);
 }
 
 static void apply(struct svm_vcpu *svm, enum exit_action action)
@@ -277,13 +314,27 @@ static void exit_during_step(struct svm_vcpu *svm, u32 index)
     }
     if (index != SVM_EXIT_NPF || (svm->vmcb->control.exit_int_info & EVENT_VALID) != 0)
         svm_step_cancel(svm);
-    apply(svm, dispatch(svm, index));
+    apply(svm, svm_handle(svm, index));
 }
 
 void svm_flush_guest(struct svm_vcpu *svm)
 {
     svm->vmcb->control.tlb_control =
         svm_features.flush_by_asid ? TLB_CONTROL_FLUSH_GUEST : TLB_CONTROL_FLUSH_ALL;
+}
+
+/* What the exit has changed reaches the guest that is entered next, be it another than the one that left. */
+static void end_exit(struct svm_vcpu *svm)
+{
+    if (machine.tdp.flush_pending) {
+        svm_flush_guest(svm);
+        /* L2's ASIDs hold translations by Umbra's tables, too. */
+        if (machine.nested)
+            svm->vmcb->control.tlb_control = TLB_CONTROL_FLUSH_ALL;
+        /* No guest instruction runs between here and the flush. */
+        tdp_flushed(&machine.tdp);
+    }
+    svm->vmcb->save.rax = svm->vcpu->gpr[GPR_RAX];
 }
 
 static __attribute__((noinline)) void exit_general(struct svm_vcpu *svm, u32 index)
@@ -298,32 +349,45 @@ static __attribute__((noinline)) void exit_general(struct svm_vcpu *svm, u32 ind
     if ((svm->unusual & SVM_STEPPING) != 0)
         exit_during_step(svm, index);
     else
-        apply(svm, dispatch(svm, index));
+        apply(svm, svm_handle(svm, index));
 
-    if (machine.tdp.flush_pending) {
-        svm_flush_guest(svm);
-        /* No guest instruction runs between here and the flush. */
-        tdp_flushed(&machine.tdp);
-    }
+    end_exit(svm);
 }
 
-void svm_exit(struct vcpu *vcpu)
+/* Returns the exit's index. */
+static inline u32 begin_exit(struct svm_vcpu *svm)
 {
-    struct svm_vcpu *svm = svm_of(vcpu);
     struct vmcb *vmcb = svm->vmcb;
+    struct vcpu *vcpu = svm->vcpu;
     u32 index = svm_exit_index(vmcb->control.exit_code);
 
     vcpu->gpr[GPR_RAX] = vmcb->save.rax;
     vmcb->control.clean = svm->clean;
     vmcb->control.tlb_control = TLB_CONTROL_NOTHING;
     account_exit(&vcpu->accounting, index, read_tsc(), vmcb->save.rip, vmcb->control.exit_info_1);
+    return index;
+}
+
+void svm_l2_exit(struct vcpu *vcpu)
+{
+    struct svm_vcpu *svm = svm_of(vcpu);
+    u32 index = begin_exit(svm);
+
+    apply(svm, nested_hooks->l2_exit(vcpu, index));
+    end_exit(svm);
+}
+
+void svm_exit(struct vcpu *vcpu)
+{
+    struct svm_vcpu *svm = svm_of(vcpu);
+    u32 index = begin_exit(svm);
 
     /* The one exit whose length a guest notices; it interrupts no event delivery and changes no tables. */
     if (__builtin_expect(index == VMEXIT_CPUID && svm->unusual == 0, 1)) {
         if (exit_cpuid(svm) == EXIT_SKIP)
             skip_instruction(svm);
+        svm->vmcb->save.rax = vcpu->gpr[GPR_RAX];
     } else {
         exit_general(svm, index);
     }
-    vmcb->save.rax = vcpu->gpr[GPR_RAX];
 }

@@ -21,6 +21,12 @@ static const struct {
     [SVM_INSTRUCTION_INVD] = {0x08, MODRM_NONE, 2},
     [SVM_INSTRUCTION_XSETBV] = {OPCODE_GROUP_7, 0xd1, 3},
     [SVM_INSTRUCTION_VMMCALL] = {OPCODE_GROUP_7, 0xd9, 3},
+    [SVM_INSTRUCTION_VMRUN] = {OPCODE_GROUP_7, 0xd8, 3},
+    [SVM_INSTRUCTION_VMLOAD] = {OPCODE_GROUP_7, 0xda, 3},
+    [SVM_INSTRUCTION_VMSAVE] = {OPCODE_GROUP_7, 0xdb, 3},
+    [SVM_INSTRUCTION_STGI] = {OPCODE_GROUP_7, 0xdc, 3},
+    [SVM_INSTRUCTION_CLGI] = {OPCODE_GROUP_7, 0xdd, 3},
+    [SVM_INSTRUCTION_INVLPGA] = {OPCODE_GROUP_7, 0xdf, 3},
 };
 
 static u8 modrm_of(const struct instruction *decoded)
@@ -78,7 +84,7 @@ static void remember(struct svm_vcpu *svm, const struct linear_context *context)
     struct walk code;
 
     svm->last.cs_attributes = SVM_LAST_NONE;
-    if (!context->code_64 ||
+    if (!context->code_64 || context->host != NULL ||
         walk(context->paging, context->memory, context->root, save->rip, access, &code) != WALK_OK)
         return;
     svm->last.bytes = guest_view(gpa(code.address), sizeof(*svm->last.bytes));

@@ -16,6 +16,13 @@ enum svm_instruction {
     SVM_INSTRUCTION_INVD,
     SVM_INSTRUCTION_XSETBV,
     SVM_INSTRUCTION_VMMCALL,
+    SVM_INSTRUCTION_VMRUN,
+    SVM_INSTRUCTION_VMLOAD,
+    SVM_INSTRUCTION_VMSAVE,
+    SVM_INSTRUCTION_STGI,
+    SVM_INSTRUCTION_CLGI,
+    SVM_INSTRUCTION_INVLPGA,
+    SVM_INSTRUCTIONS,
 };
 
 /* Pure: is this, with whatever prefixes, that instruction? */
@@ -31,7 +38,7 @@ bool svm_instruction_needs_svm(const struct instruction *decoded);
 bool svm_instruction_moves_to_paging_cr(const struct instruction *decoded);
 
 /* The instructions of two bytes as a load of two bytes sees them; 0 for a longer one. */
-static const u16 svm_instruction_word[] = {
+static const u16 svm_instruction_word[SVM_INSTRUCTIONS] = {
     [SVM_INSTRUCTION_CPUID] = 0xa20f, [SVM_INSTRUCTION_RDMSR] = 0x320f, [SVM_INSTRUCTION_WRMSR] = 0x300f,
     [SVM_INSTRUCTION_INVD] = 0x080f,  [SVM_INSTRUCTION_XSETBV] = 0,     [SVM_INSTRUCTION_VMMCALL] = 0,
 };

@@ -69,7 +69,8 @@ const char *svm_enable(struct vcpu *vcpu)
     svm->clean = svm_features.clean_bits ? CLEAN_KNOWN : 0;
     if (!frame_alloc(&svm->vmcb_frame) || !frame_alloc(&svm->host_vmcb_frame))
         return no_memory;
-    svm->vmcb = phys_to_virt(svm->vmcb_frame);
+    svm->vmcb = svm->vmcb01 = phys_to_virt(svm->vmcb_frame);
+    svm->exceptions = svm_controls_exceptions();
     svm->efer_writable = find_writable_efer();
     vcpu->vendor = svm;
 
@@ -196,6 +197,7 @@ void svm_run(struct vcpu *vcpu)
 
     /* What came while Umbra started was for the firmware's world. */
     vcpu->nmi_pending = false;
+    svm->frame = (struct svm_frame *)(uintptr_t)(this_cpu()->stack_top - sizeof(struct svm_frame));
     svm_vmsave(svm->host_vmcb_frame.raw);
     svm_run_loop(vcpu, svm->vmcb_frame.raw, svm->host_vmcb_frame.raw, this_cpu()->stack_top);
 }

@@ -64,6 +64,8 @@ void svm_step_begin(struct svm_vcpu *svm)
         .rflags = vmcb->save.rflags,
         .dr6 = vmcb->save.dr6,
         .interrupt_state = vmcb->control.interrupt_state,
+        .v_intr_masking = vmcb->control.v_intr & V_INTR_MASKING,
+        .nmi_intercept = vmcb->control.intercept[INTERCEPT_WORD_NMI] & INTERCEPT_NMI,
     };
     if (step->guest_btf)
         debugctl_write(svm, debugctl & ~DEBUGCTL_BTF);
@@ -88,9 +90,10 @@ static void step_end(struct svm_vcpu *svm)
     if (svm->step.guest_btf)
         debugctl_write(svm, debugctl_read(svm) | DEBUGCTL_BTF);
     vmcb->save.dr6 = svm->step.dr6;
-    vmcb->control.v_intr &= ~V_INTR_MASKING;
-    vmcb->control.intercept[VMCB_INTERCEPT_EXCEPTIONS] = svm_controls_exceptions();
-    vmcb->control.intercept[INTERCEPT_WORD_NMI] &= ~INTERCEPT_NMI;
+    vmcb->control.v_intr = (vmcb->control.v_intr & ~V_INTR_MASKING) | svm->step.v_intr_masking;
+    vmcb->control.intercept[VMCB_INTERCEPT_EXCEPTIONS] = svm->exceptions;
+    vmcb->control.intercept[INTERCEPT_WORD_NMI] =
+        (vmcb->control.intercept[INTERCEPT_WORD_NMI] & ~INTERCEPT_NMI) | svm->step.nmi_intercept;
     svm_changed(svm, CLEAN_INTERCEPTS | CLEAN_TPR | CLEAN_DRX);
     violation_step_done(svm->vcpu);
 }

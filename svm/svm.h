@@ -26,6 +26,8 @@ struct svm_step {
     u64 rflags; /* the guest's TF and RF among them */
     u64 dr6;
     u64 interrupt_state;
+    u64 v_intr_masking; /* V_INTR_MASKING or 0 */
+    u32 nmi_intercept;
 };
 
 /* The last two-byte instruction in 64-bit code that caused an exit, and how it was found: svm/instruction.h.
@@ -37,18 +39,37 @@ struct svm_last_instruction {
 };
 #define SVM_LAST_NONE 0xffffu /* attributes have 12 bits */
 
+/* The stack frame of svm_run_loop(), which C changes while an exit is handled. */
+struct svm_frame {
+    u64 vcpu;
+    u64 vmcb;          /* physical: L1's, also the place of what VMLOAD and VMSAVE switch, for L1 and L2 */
+    u64 host_vmcb;     /* physical */
+    u64 next;          /* where the loop goes on: svm_enter_guest or svm_enter_l2 */
+    u64 l2_vmcb;       /* physical */
+    u64 l2_interrupts; /* 1: RFLAGS.IF is set at VMRUN of L2 */
+};
+
 struct svm_vcpu {
-    struct vmcb *vmcb;
+    struct vmcb *vmcb; /* the guest's; with nested virtualization: of whichever of L1 and L2 runs */
     struct vcpu *vcpu;
-    u64 next_rip; /* valid while an exit of an instruction is handled, after svm_find_next_rip() */
-    u32 clean;    /* CLEAN_KNOWN, or 0 if the CPU has no clean bits */
-    u32 unusual;  /* enum svm_unusual */
+    u64 next_rip;   /* valid while an exit of an instruction is handled, after svm_find_next_rip() */
+    u32 clean;      /* CLEAN_KNOWN, or 0 if the CPU has no clean bits */
+    u32 unusual;    /* enum svm_unusual */
+    u32 exceptions; /* intercept word of exceptions of *vmcb, in normal operation */
     hpa_t vmcb_frame;
     hpa_t host_vmcb_frame; /* Umbra's own state that VMRUN does not switch, for VMSAVE and VMLOAD */
     u64 efer_writable;
     struct svm_last_instruction last;
     struct paging paging; /* the guest's, for svm_linear_context() */
     struct svm_step step;
+    struct svm_frame *frame; /* valid once the guest runs */
+    /* The rest is for nested virtualization: svm/switch.c. */
+    struct vmcb *vmcb01;       /* L1's */
+    const struct paging *host; /* L1's nested paging while L2 runs on it, else NULL */
+    u64 host_root;
+    bool l1_svme;      /* EFER.SVME as L1 sees it */
+    bool gif_clear;    /* L1's GIF is 0 */
+    bool init_pending; /* an INIT came meanwhile */
 };
 _Static_assert(sizeof(struct svm_vcpu) <= PAGE_SIZE, "it is allocated as one frame");
 
@@ -89,6 +110,8 @@ void svm_load_start(struct svm_vcpu *svm, const struct start_state *start);
  * Physical addresses.
  */
 _Noreturn void svm_run_loop(struct vcpu *vcpu, u64 vmcb, u64 host_vmcb, u64 stack_top);
+/* Its two heads, for svm_frame.next. */
+extern const char svm_enter_guest[], svm_enter_l2[];
 /* VMSAVE of the current state; CLGI; and one moment with GIF set, in which what is pending comes in. */
 void svm_vmsave(u64 vmcb);
 void svm_clgi(void);
@@ -96,5 +119,36 @@ void svm_take_pending(void);
 
 /* svm/exit.c: handles the exit that the VMCB describes; when it returns the guest can be entered. */
 void svm_exit(struct vcpu *vcpu);
+/* The same for L2. */
+void svm_l2_exit(struct vcpu *vcpu);
+
+/* --- for nested/ --- */
+
+/* svm/exit.c: what Umbra does for the running guest at that exit, as if there were no nesting. */
+enum exit_action svm_handle(struct svm_vcpu *svm, u32 index);
+/* The instruction at RIP is done; svm->next_rip is its end. */
+void svm_skip_instruction(struct svm_vcpu *svm);
+/*
+ * An access that Umbra's own tables deny, by what runs now. EXIT_STEP while an event is being delivered
+ * cannot be: that ends in a report.
+ */
+enum exit_action svm_violation(struct svm_vcpu *svm, const struct violation *violation);
+/* The INIT was taken from the CPU: L1 is as after it. */
+void svm_guest_init(struct svm_vcpu *svm);
+
+/*
+ * svm/switch.c. Who is entered next: L2 with this VMCB (physical address too), RFLAGS.IF so at VMRUN, and
+ * exception intercepts as they are in it; or L1.
+ */
+void svm_switch_to_l2(struct svm_vcpu *svm, struct vmcb *vmcb, hpa_t address, bool interrupts);
+void svm_switch_to_l1(struct svm_vcpu *svm);
+/*
+ * L1's GIF, which is not the CPU's: with 0, interrupts wait because VMRUN sees Umbra's RFLAGS.IF, which is 0;
+ * an NMI or INIT is taken by Umbra and kept until it is 1 again. To be called while L1's VMCB is the current
+ * one; with `set` after the instruction that sets it was skipped.
+ */
+void svm_set_gif(struct svm_vcpu *svm, bool set);
+/* EFER.SVME as L1 sees it decides whether #GP has to be looked at. */
+void svm_set_l1_svme(struct svm_vcpu *svm, bool set);
 
 #endif

@@ -17,13 +17,22 @@ enum {
     TLB_CONTROL_NOTHING = 0,
     TLB_CONTROL_FLUSH_ALL = 1,   /* every ASID, global pages included */
     TLB_CONTROL_FLUSH_GUEST = 3, /* this ASID; needs FlushByAsid */
+    TLB_CONTROL_FLUSH_NON_GLOBAL = 7,
 };
 
 /* Offset 060h */
+#define V_TPR          BITS(7, 0)
+#define V_IRQ          BIT(8)
+#define V_GIF          BIT(9)
+#define V_INTR_PRIO    BITS(19, 16)
+#define V_IGN_TPR      BIT(20)
 #define V_INTR_MASKING BIT(24)
+#define V_GIF_ENABLE   BIT(25)
+#define V_INTR_VECTOR  BITS(39, 32)
 
 /* Offset 068h */
-#define INTERRUPT_SHADOW BIT(0)
+#define INTERRUPT_SHADOW     BIT(0)
+#define GUEST_INTERRUPT_MASK BIT(1)
 
 /* Offset 090h */
 #define NP_ENABLE   BIT(0)
@@ -34,7 +43,9 @@ enum {
 
 /* Clean bits, offset 0C0h, 15.15.3: the CPU may use its own copy of that group. */
 #define CLEAN_INTERCEPTS BIT(0)
+#define CLEAN_ASID       BIT(2)
 #define CLEAN_TPR        BIT(3) /* V_INTR_MASKING among them */
+#define CLEAN_NP         BIT(4) /* nCR3, gPAT */
 #define CLEAN_CRX        BIT(5) /* CR0, CR3, CR4, EFER */
 #define CLEAN_DRX        BIT(6)
 #define CLEAN_CR2        BIT(9)
@@ -73,9 +84,11 @@ enum vmexit_code {
     VMEXIT_NMI = 0x061,
     VMEXIT_SMI = 0x062,
     VMEXIT_INIT = 0x063,
+    VMEXIT_VINTR = 0x064,
     VMEXIT_CPUID = 0x072,
     VMEXIT_INVD = 0x076,
     VMEXIT_INVLPGA = 0x07a,
+    VMEXIT_IOIO = 0x07b,
     VMEXIT_MSR = 0x07c,
     VMEXIT_SHUTDOWN = 0x07f,
     VMEXIT_VMRUN = 0x080,

@@ -101,7 +101,8 @@ static int set_up(void **state)
     (void)state;
     memset(&vmcb, 0, sizeof(vmcb));
     memset(&vcpu, 0, sizeof(vcpu));
-    svm = (struct svm_vcpu){.vmcb = &vmcb, .vcpu = &vcpu, .clean = CLEAN_KNOWN};
+    svm = (struct svm_vcpu){
+        .vmcb = &vmcb, .vcpu = &vcpu, .clean = CLEAN_KNOWN, .exceptions = svm_controls_exceptions()};
     svm.last.cs_attributes = SVM_LAST_NONE;
     vcpu.vendor = &svm;
     svm_features = (struct svm_features){.lbr_virtualization = true, .clean_bits = true};

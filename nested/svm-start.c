@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/* Nested SVM at boot: memory, capabilities, hooks; and the small hooks, for MSRs and CPUID. */
+#include "arch/cpu.h"
+#include "arch/msr.h"
+#include "arch/string.h"
+#include "mm/frame.h"
+#include "mm/phys.h"
+#include "nested/svm-capability.h"
+#include "nested/svm-nested.h"
+
+#define CPUID_EXTENDED_FEATURES 0x80000001u
+#define CPUID_SVM               0x8000000au
+#define CPUID_EXT_ECX_SVM       BIT(2)
+
+enum { ALL_ONES_PAGES = 3, MSR_MAP_PAGES = 2 };
+
+/* Bits of CR4 that no CPU with SVM defines; of the others the CPU itself knows which it has. */
+#define CR4_DEFINED (BITS(12, 0) | BITS(18, 16) | BITS(24, 20))
+
+static bool read_msr(struct vcpu *vcpu, u32 msr, u64 *value)
+{
+    switch (msr) {
+    case MSR_VM_CR:
+        /* Locked with SVM allowed: writes to LOCK and SVMDIS are ignored. */
+        *value = VM_CR_LOCK;
+        return true;
+    case MSR_VM_HSAVE_PA:
+        *value = nested_svm_of(vcpu)->hsave_pa;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool write_msr(struct vcpu *vcpu, u32 msr, u64 value)
+{
+    struct nested_svm *nested = nested_svm_of(vcpu);
+
+    switch (msr) {
+    case MSR_VM_CR:
+        return (value & VM_CR_RESERVED) == 0;
+    case MSR_VM_HSAVE_PA:
+        if (value % PAGE_SIZE != 0 || value >= nested->facts.physical_limit)
+            return false;
+        nested->hsave_pa = value;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void show_svm(u32 leaf, u32 subleaf, struct cpuid_regs *regs)
+{
+    (void)subleaf;
+    if (leaf == CPUID_EXTENDED_FEATURES)
+        regs->ecx |= (u32)CPUID_EXT_ECX_SVM;
+    else if (leaf == CPUID_SVM)
+        *regs = svm_capability_leaf(cpuid(CPUID_SVM, 0), machine.mode_based_execute);
+}
+
+static const struct nested_hooks hooks = {
+    .instruction = nested_svm_instruction,
+    .l2_exit = nested_svm_l2_exit,
+    .msr_read = read_msr,
+    .msr_write = write_msr,
+    .cpuid = show_svm,
+};
+
+static bool allocate(struct vcpu *vcpu)
+{
+    const size_t frames = (sizeof(struct nested_svm) + PAGE_MASK) / PAGE_SIZE;
+    struct nested_svm *nested;
+    hpa_t memory;
+
+    if (!frame_alloc_contiguous(frames, &memory))
+        return false;
+    vcpu->nested = nested = phys_to_virt(memory);
+    if (!frame_alloc(&nested->vmcb02_address) || !frame_alloc_contiguous(ALL_ONES_PAGES, &nested->all_ones) ||
+        !frame_alloc_contiguous(MSR_MAP_PAGES, &nested->msr_map02_address))
+        return false;
+    nested->vmcb02 = phys_to_virt(nested->vmcb02_address);
+    nested->msr_map02 = phys_to_virt(nested->msr_map02_address);
+    memset(phys_to_virt(nested->all_ones), 0xff, ALL_ONES_PAGES * PAGE_SIZE);
+    memset(nested->msr_map02, 0xff, MSR_MAP_PAGES * PAGE_SIZE);
+    return true;
+}
+
+bool nested_svm_init(struct vcpu *vcpu)
+{
+    const struct svm_vcpu *svm = svm_of(vcpu);
+
+    if (!allocate(vcpu))
+        return false;
+    struct nested_svm *nested = nested_svm_of(vcpu);
+    svm_msr_merge_init(&nested->msr_merge, phys_to_virt(hpa(svm->vmcb->control.msrpm_base_pa)));
+    nested->cpu = (struct paging_cpu){
+        .maxphyaddr = machine.tdp.config.maxphyaddr,
+        .page_1g = machine.tdp.config.page_1g,
+        .amd = true,
+    };
+    nested->facts = (struct svm_check_facts){
+        .physical_limit = BIT(machine.tdp.config.maxphyaddr),
+        .efer_valid = svm->efer_writable | EFER_LMA | EFER_SVME,
+        .cr4_valid = CR4_DEFINED,
+    };
+    nested_hooks = &hooks;
+    return nested_svm_translation_init(vcpu);
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * L2's second-level translation: the shadow of L1's nested paging, or Umbra's own tables if L1 uses none;
+ * ASIDs and flushes; and nested page faults. EXITINFO1 for L1 comes from L1's tables, not from the CPU.
+ * Source: APM vol. 2 15.16, 15.25.
+ */
+#include "arch/cpu.h"
+#include "arch/msr.h"
+#include "arch/print.h"
+#include "mm/fault.h"
+#include "mm/frame.h"
+#include "mm/guest-paging.h"
+#include "mm/memmap.h"
+#include "nested/svm-nested.h"
+#include "svm/capability.h"
+#include "svm/event.h"
+#include "svm/exit-name.h"
+
+/* A shadow page costs a little more than two frames: half of what is free at boot stays free. */
+enum { SHADOW_POOL_SHARE = 5, SHADOW_POOL_MAX = 4096 };
+
+#define CPUID_SVM 0x8000000au
+
+static struct shadow *the_shadow;
+
+static struct shadow *make_shadow(void)
+{
+    static struct shadow_config config;
+
+    config = (struct shadow_config){
+        .tdp = &machine.tdp,
+        .memory = &guest_paging_memory,
+        .memory_limit = memmap_ram_top(&guest_memmap),
+        .host_pat = rdmsr(MSR_IA32_PAT),
+        .pages = (u32)min_u64(frame_free_count() / SHADOW_POOL_SHARE, SHADOW_POOL_MAX),
+    };
+    return shadow_init(&config);
+}
+
+bool nested_svm_translation_init(struct vcpu *vcpu)
+{
+    struct nested_svm *nested = nested_svm_of(vcpu);
+
+    if (the_shadow == NULL)
+        the_shadow = make_shadow();
+    nested->shadow = the_shadow;
+    /* ASIDs are a CPU's own; L1's is the one below. One more than the shadow's is for L2 on Umbra's own
+     * tables. */
+    nested->first_asid = svm_of(vcpu)->vmcb->control.asid + 1;
+    nested->one_asid = cpuid(CPUID_SVM, 0).ebx <= nested->first_asid + SHADOW_TAGS;
+    shadow_cpu_init(&nested->shadow_cpu, (u16)nested->first_asid);
+    nested->direct_flush = true;
+    return nested->shadow != NULL;
+}
+
+/* --- before an entry --- */
+
+static void flush(struct vmcb_control *control)
+{
+    control->tlb_control = svm_features.flush_by_asid ? TLB_CONTROL_FLUSH_GUEST : TLB_CONTROL_FLUSH_ALL;
+}
+
+static void set_asid(struct nested_svm *nested, u32 tag)
+{
+    struct vmcb_control *control = &nested->vmcb02->control;
+
+    control->asid = nested->one_asid ? nested->first_asid : tag;
+    if (nested->one_asid && nested->last_tag != tag)
+        flush(control);
+    nested->last_tag = tag;
+}
+
+/* L1's registers at VMRUN are the host's: 15.25.3. */
+static struct shadow_key key_of(const struct vcpu *vcpu)
+{
+    const struct nested_svm *nested = nested_svm_of(vcpu);
+    const struct vmcb_save *host = &svm_of(vcpu)->vmcb01->save;
+    bool gmet = machine.mode_based_execute && (nested->vmcb12.control.nested_control & GMET_ENABLE) != 0;
+
+    return (struct shadow_key){
+        .pointer = nested->vmcb12.control.n_cr3,
+        .role = paging_role_npt(&nested->cpu, host->cr0, host->cr4, host->efer, gmet),
+        .pat = host->g_pat,
+    };
+}
+
+static void translate_by_shadow(struct vcpu *vcpu)
+{
+    struct nested_svm *nested = nested_svm_of(vcpu);
+    struct svm_vcpu *svm = svm_of(vcpu);
+    struct shadow_key key = key_of(vcpu);
+
+    ASSERT(shadow_acquire(nested->shadow, &nested->shadow_cpu, &key, nested->vmcb12.control.asid,
+                          &nested->use) == SHADOW_ACQUIRED,
+           "VMRUN has checked that L1's paging is on, and the pool is large enough for one root");
+    nested->vmcb02->control.n_cr3 = nested->use.root.raw;
+    set_asid(nested, nested->use.tag);
+    if (nested->use.flush_tables || nested->use.flush_linear)
+        flush(&nested->vmcb02->control);
+    svm->host = shadow_paging(nested->shadow, nested->use.handle, &svm->host_root);
+}
+
+static void translate_by_own_tables(struct nested_svm *nested)
+{
+    if (nested->direct_asid != nested->vmcb12.control.asid)
+        nested->direct_flush = true;
+    nested->direct_asid = nested->vmcb12.control.asid;
+    nested->vmcb02->control.n_cr3 = machine.tdp.root.raw;
+    set_asid(nested, nested->first_asid + SHADOW_TAGS);
+    if (nested->direct_flush)
+        flush(&nested->vmcb02->control);
+    nested->direct_flush = false;
+}
+
+void nested_svm_translate(struct vcpu *vcpu)
+{
+    struct nested_svm *nested = nested_svm_of(vcpu);
+    u64 before = nested->vmcb02->control.n_cr3;
+
+    if (nested_svm_has_np(nested))
+        translate_by_shadow(vcpu);
+    else
+        translate_by_own_tables(nested);
+    if (before != nested->vmcb02->control.n_cr3)
+        nested->vmcb02->control.clean &= ~(u32)(CLEAN_ASID | CLEAN_NP);
+}
+
+/* --- flushes that L1 asks for --- */
+
+void nested_svm_obey_tlb_control(struct nested_svm *nested)
+{
+    const struct vmcb_control *control = &nested->vmcb12.control;
+
+    switch (control->tlb_control) {
+    case TLB_CONTROL_NOTHING:
+        break;
+    case TLB_CONTROL_FLUSH_GUEST:
+    case TLB_CONTROL_FLUSH_NON_GLOBAL:
+        shadow_invalidate_l1_tag(nested->shadow, &nested->shadow_cpu, control->asid);
+        nested->direct_flush = nested->direct_flush || nested->direct_asid == control->asid;
+        break;
+    default: /* 1; and what is reserved flushes all, which is never wrong */
+        shadow_invalidate_all(nested->shadow, &nested->shadow_cpu);
+        nested->direct_flush = true;
+        break;
+    }
+}
+
+void nested_svm_invalidate_linear(struct nested_svm *nested, u32 asid)
+{
+    shadow_invalidate_linear(&nested->shadow_cpu, asid);
+    if (nested->direct_asid == asid)
+        nested->direct_flush = true;
+}
+
+/* --- nested page faults --- */
+
+static enum exit_action own_tables_deny(struct svm_vcpu *svm, const struct shadow_result *result)
+{
+    const struct violation violation = {
+        .gpa = result->own.address,
+        .access = result->own.access,
+        .raw = svm->vmcb->control.exit_info_1,
+    };
+
+    return svm_violation(svm, &violation);
+}
+
+static enum exit_action shadow_npf(struct vcpu *vcpu)
+{
+    struct nested_svm *nested = nested_svm_of(vcpu);
+    struct svm_vcpu *svm = svm_of(vcpu);
+    const struct vmcb *vmcb02 = nested->vmcb02;
+    struct shadow_result result;
+    const struct shadow_access access = {
+        .address = l2_gpa(vmcb02->control.exit_info_2),
+        .access = fault_npf_access(vmcb02->control.exit_info_1, vmcb02->save.cpl, machine.mode_based_execute),
+        .supplied = (u32)(FAULT_LINEAR_VALID |
+                          ((vmcb02->control.exit_info_1 & NPF_TABLE_WALK) != 0 ? 0 : FAULT_FINAL)),
+        .rip = vmcb02->save.rip,
+    };
+
+    switch (shadow_fault(nested->shadow, nested->use.handle, &access, &result)) {
+    case SHADOW_REFLECT:
+    case SHADOW_MISCONFIGURED:
+        nested_svm_reflect(vcpu, VMEXIT_NPF, result.exit_info_1, access.address.raw);
+        return EXIT_RESUME;
+    case SHADOW_POLICY:
+    case SHADOW_UMBRA_MEMORY:
+        return own_tables_deny(svm, &result);
+    case SHADOW_NO_PROGRESS:
+        fatal("a guest of the guest meets the same nested page fault again and again at %lx, RIP %lx, "
+              "EXITINFO1 %lx",
+              access.address.raw, access.rip, vmcb02->control.exit_info_1);
+    case SHADOW_FILLED:
+    case SHADOW_STALE:
+    case SHADOW_LOG_FULL:
+    default:
+        return EXIT_RESUME;
+    }
+}
+
+enum exit_action nested_svm_npf(struct vcpu *vcpu)
+{
+    if (nested_svm_has_np(nested_svm_of(vcpu)))
+        return shadow_npf(vcpu);
+    return svm_handle(svm_of(vcpu), SVM_EXIT_NPF);
+}
