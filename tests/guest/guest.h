@@ -136,7 +136,7 @@ enum {
 #define PTE_NX BIT(63)
 /* Linear 0..4 GByte is mapped one to one, supervisor, but for the window: 512 pages to map at will. */
 #define WINDOW 0xd0000000ull
-void paging_init(void);
+void tables_init(void);
 /* Gives window page `index` that entry and returns its linear address. */
 void *window_map(unsigned index, u64 physical, u64 flags);
 void window_set(unsigned index, u64 entry);
@@ -304,5 +304,7 @@ void group_triple(void);
 void group_exits(void);
 void group_hostile(void);
 void group_hidden(void);
+void group_paging(void);
+void group_second_level(void);
 
 #endif

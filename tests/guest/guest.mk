@@ -12,7 +12,10 @@ GUEST_CFLAGS := -std=gnu17 -m64 -O2 -ffreestanding -fno-pic -mno-red-zone -mgene
 	-Wall -Wextra -Wconversion -Wshadow -Wcast-qual -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
 GUEST_C := $(wildcard tests/guest/*.c)
 GUEST_S := tests/guest/entry.S tests/guest/vectors.S tests/guest/modes.S
-GUEST_OBJECTS := $(GUEST_C:tests/guest/%.c=$(GUEST_BUILD)/%.o) $(GUEST_S:tests/guest/%.S=$(GUEST_BUILD)/%.o)
+# Umbra's paging core, which the groups `paging` and `second-level` compare the CPU with.
+GUEST_ORACLE := paging paging-format permission walk fault
+GUEST_OBJECTS := $(GUEST_C:tests/guest/%.c=$(GUEST_BUILD)/%.o) $(GUEST_S:tests/guest/%.S=$(GUEST_BUILD)/%.o) \
+	$(GUEST_ORACLE:%=$(GUEST_BUILD)/mm/%.o)
 GUEST_HEADERS := mb1 mb2 flat
 GUEST_IMAGES := $(GUEST_BUILD)/guest.elf $(GUEST_BUILD)/guest-mb2.elf $(GUEST_BUILD)/guest.bin
 
@@ -20,6 +23,11 @@ GUEST_IMAGES := $(GUEST_BUILD)/guest.elf $(GUEST_BUILD)/guest-mb2.elf $(GUEST_BU
 guests: $(GUEST_IMAGES) $(GUEST_BUILD)/initramfs.cpio.gz
 
 $(GUEST_C:tests/guest/%.c=$(GUEST_BUILD)/%.o): $(GUEST_BUILD)/%.o: tests/guest/%.c tests/guest/guest.mk
+	@mkdir -p $(@D)
+	@echo "  GUESTCC $@"
+	@$(GUEST_CC) $(GUEST_CFLAGS) -c -o $@ $<
+
+$(GUEST_ORACLE:%=$(GUEST_BUILD)/mm/%.o): $(GUEST_BUILD)/mm/%.o: mm/%.c tests/guest/guest.mk
 	@mkdir -p $(@D)
 	@echo "  GUESTCC $@"
 	@$(GUEST_CC) $(GUEST_CFLAGS) -c -o $@ $<
@@ -51,7 +59,7 @@ $(GUEST_BUILD)/guest.bin: $(GUEST_BUILD)/guest-flat.elf64
 	@echo "  OBJCOPY $@"
 	@objcopy -S -O binary $< $@
 
--include $(wildcard $(GUEST_BUILD)/*.d)
+-include $(wildcard $(GUEST_BUILD)/*.d $(GUEST_BUILD)/mm/*.d)
 
 # Need the platform's busybox; the last two also its Linux. -kvm has KVM's modules and the KVM client, -l2 also a Linux to
 # be booted as L2 by it: apart, so that the ordinary one stays small.

@@ -21,6 +21,8 @@ static const struct {
     {"memory", group_memory},
     {"mbec", group_mbec},
     {"gmet", group_gmet},
+    {"paging", group_paging},
+    {"second-level", group_second_level},
     {"exits", group_exits},
     {"hostile", group_hostile},
     {"triple", group_triple},
@@ -66,7 +68,7 @@ _Noreturn void main(void)
     boot_read();
     trap_init();
     cpu_init();
-    paging_init();
+    tables_init();
     pic_init();
     hypercall_init();
     print("guest: started by %s, %s CPU, %s\n", boot.protocol, is_intel ? "Intel" : "AMD",

@@ -14,7 +14,7 @@ u64 *window_directory_entry(void)
     return &directories[WINDOW >> 21];
 }
 
-void paging_init(void)
+void tables_init(void)
 {
     /* Devices live from 3 GByte on. */
     for (unsigned i = 3 * 512; i < 4 * 512; i++)

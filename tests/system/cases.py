@@ -75,7 +75,7 @@ def guest_case(name, cpu, groups, **more):
     return Case("guest-" + name, cpu, [guest_run(cpu, groups, **more)])
 
 
-GROUPS = ("cpuid", "hidden", "msrs", "exceptions", "interrupts", "nmi", "modes", "init", "exits", "hostile")
+GROUPS = ("paging", "cpuid", "hidden", "msrs", "exceptions", "interrupts", "nmi", "modes", "init", "exits", "hostile")
 
 
 def group_cases(cpu):
@@ -97,7 +97,11 @@ def execute_cases():
     """Mode-based execute control, and the same on CPUs that lack it."""
     cases = [guest_case("mbec", "intel", "mbec", words="mode-based-execute=yes"),
              guest_case("gmet", "amd", "gmet", words="mode-based-execute=yes"),
-             guest_case("gmet-missing", "amd", "gmet,memory", model="max,+svm,+npt,-gmet", words="mode-based-execute=no")]
+             guest_case("gmet-missing", "amd", "gmet,memory", model="max,+svm,+npt,-gmet", words="mode-based-execute=no"),
+             guest_case("second-level", "intel", "second-level"),
+             guest_case("second-level-without-mbec", "intel", "paging,second-level", model="broadwell_ult"),
+             guest_case("second-level", "amd", "second-level"),
+             guest_case("second-level-without-gmet", "amd", "second-level", model="max,+svm,+npt,-gmet")]
     for model in ("tigerlake", "corei7_skylake_x"):
         cases.append(guest_case("mbec-" + model, "intel", "mbec,memory", model=model, words="mode-based-execute=yes"))
     for model in ("broadwell_ult", "corei7_ivy_bridge_3770k"):
