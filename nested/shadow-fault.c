@@ -8,6 +8,7 @@
 #include "nested/shadow-internal.h"
 
 #include "mm/memmap.h"
+#include "mm/phys.h"
 #include "mm/tdp-format.h"
 
 enum { FLUSH_AFTER_REPEATS = 2 };
@@ -100,7 +101,7 @@ static void remember_source(struct shadow *shadow, const struct fill *fill, u32 
 /* Replaces an entry by one for the same page of memory or the same table; what allows less needs a flush. */
 static void rewrite(struct shadow *shadow, struct fill *fill, u64 *entry, u64 now)
 {
-    if (shadow_entry_same(&shadow->format, *entry, now))
+    if (*entry != 0 && shadow_entry_same(&shadow->format, *entry, now))
         return;
     if (*entry != 0 && !shadow_entry_widened(&shadow->format, *entry, now))
         fill->root->generation++;
@@ -163,12 +164,40 @@ static void lay_leaf(struct shadow *shadow, struct fill *fill, u32 page)
                              tdp_entry_span(level));
 }
 
+/*
+ * Down the links that are as they would be made: in a right page, a link is right if the entry of L1 from
+ * which it was made has not changed; where there is no such entry, it always is. Returns the page and its
+ * level.
+ */
+static u32 follow(struct shadow *shadow, struct fill *fill, unsigned *level)
+{
+    const struct walk_entry *sources = fill->walk->entry;
+    u64 tables = shadow->tables, snapshots = shadow->snapshots;
+    u32 number = fill->root->page;
+
+    for (*level = SHADOW_LEVELS; *level > fill->map_level; --*level) {
+        const struct shadow_page *page = &shadow->pages[number];
+        u64 offset = (u64)number * PAGE_SIZE + entry_index(fill->address, *level) * sizeof(u64);
+        u64 entry = *(const u64 *)phys_to_virt(hpa(tables + offset));
+        if (entry == 0 || (entry & ENTRY_PS) != 0)
+            break;
+        if (page->identity.kind == SHADOW_TABLE &&
+            *(const u64 *)phys_to_virt(hpa(snapshots + offset)) != sources[*level].value)
+            break;
+        number = (u32)(((entry & ENTRY_ADDRESS) - tables) / PAGE_SIZE);
+        shadow->pages[number].used = shadow->clock;
+    }
+    fill->above = shadow->pages[number].identity.above;
+    return number;
+}
+
 static bool lay(struct shadow *shadow, struct fill *fill)
 {
-    u32 page = fill->root->page;
+    unsigned level;
+    u32 page = follow(shadow, fill, &level);
 
-    shadow->pages[page].used = shadow->clock;
-    for (unsigned level = SHADOW_LEVELS; level > fill->map_level; level--) {
+    shadow->pages[fill->root->page].used = shadow->clock;
+    for (; level > fill->map_level; level--) {
         page = lay_link(shadow, fill, page, level);
         if (page == SHADOW_NONE)
             return false;
@@ -407,14 +436,10 @@ enum shadow_outcome shadow_fault(struct shadow *shadow, u32 handle, const struct
         .own = &own,
         .address = access->address.raw,
         .map_level = smaller(walked.level, own.level),
-        .above = RIGHTS_ALL_BUT_SS,
         .writable = root->dirty_bit == 0 || (walked.leaf & root->dirty_bit) != 0,
     };
-    if (walked.root_level > SHADOW_LEVELS) {
-        if (walked.entry[walked.root_level].value != root->top_entry)
-            shadow_set_top(shadow, root, walked.entry[walked.root_level].value);
-        fill.above = shadow->pages[root->page].identity.above;
-    }
+    if (walked.root_level > SHADOW_LEVELS && walked.entry[walked.root_level].value != root->top_entry)
+        shadow_set_top(shadow, root, walked.entry[walked.root_level].value);
     if (!lay(shadow, &fill))
         return SHADOW_STALE;
     shadow->statistics.filled++;

@@ -84,6 +84,7 @@ struct shadow {
         u64 page, rip;
         u32 access, count;
     } repeated;
+    u32 last_root, root_slots; /* found last; how many slots were ever used */
     struct shadow_root root[SHADOW_ROOTS];
 };
 

@@ -110,8 +110,12 @@ static bool key_is(const struct shadow_root *root, const struct shadow_key *key,
 
 static struct shadow_root *find_root(struct shadow *shadow, const struct shadow_key *key)
 {
+    u64 table = table_of(key);
+
+    if (key_is(&shadow->root[shadow->last_root], key, table))
+        return &shadow->root[shadow->last_root];
     for (unsigned i = 0; i < SHADOW_ROOTS; i++) {
-        if (key_is(&shadow->root[i], key, table_of(key)))
+        if (key_is(&shadow->root[i], key, table))
             return &shadow->root[i];
     }
     return NULL;
@@ -144,6 +148,7 @@ static bool make_root(struct shadow *shadow, const struct shadow_key *key, struc
     struct shadow_root *root = root_slot(shadow);
     unsigned index = (unsigned)(root - shadow->root), levels = table_levels(key->role);
     struct shadow_identity identity = {.kind = SHADOW_TOP, .above = RIGHTS_ALL_BUT_SS};
+    shadow->root_slots = index >= shadow->root_slots ? index + 1 : shadow->root_slots;
     u32 serial = root->serial, generation = root->generation;
 
     *root = (struct shadow_root){
@@ -189,9 +194,11 @@ static bool supported(struct paging_role role)
 /* The tag of (root, l1_tag), or the least recently used, made theirs. */
 static struct shadow_tag *find_tag(struct shadow_tags *tags, u32 handle, u32 l1_tag, bool *made)
 {
-    struct shadow_tag *oldest = &tags->tag[0];
+    struct shadow_tag *oldest = &tags->tag[0], *last = &tags->tag[tags->last];
 
     *made = false;
+    if (last->in_use && last->handle == handle && last->l1_tag == l1_tag)
+        return last;
     for (unsigned i = 0; i < SHADOW_TAGS; i++) {
         struct shadow_tag *tag = &tags->tag[i];
         if (tag->in_use && tag->handle == handle && tag->l1_tag == l1_tag)
@@ -243,6 +250,7 @@ enum shadow_acquire_status shadow_acquire(struct shadow *shadow, struct shadow_c
     if (root == NULL && !make_root(shadow, key, &root))
         return SHADOW_NO_PAGES;
     root->used = shadow->clock;
+    shadow->last_root = (u32)(root - shadow->root);
     shadow->pages[root->page].used = shadow->clock;
 
     struct shadow_tag *tag = find_tag(tags, handle_of(shadow, root), l1_tag, &made);
@@ -301,7 +309,7 @@ void shadow_invalidate_pointer(struct shadow *shadow, u64 pointer)
 {
     u64 table = pointer & ENTRY_ADDRESS;
 
-    for (unsigned i = 0; i < SHADOW_ROOTS; i++) {
+    for (unsigned i = 0; i < shadow->root_slots; i++) {
         if ((shadow->root[i].key.pointer & ENTRY_ADDRESS) == table)
             invalidate(shadow, &shadow->root[i]);
     }
@@ -321,7 +329,7 @@ static void invalidate_tags(struct shadow_cpu *cpu, u32 l1_tag, bool tables)
 
 void shadow_invalidate_all(struct shadow *shadow, struct shadow_cpu *cpu)
 {
-    for (unsigned i = 0; i < SHADOW_ROOTS; i++)
+    for (unsigned i = 0; i < shadow->root_slots; i++)
         invalidate(shadow, &shadow->root[i]);
     invalidate_tags(cpu, SHADOW_ALL_TAGS, true);
 }

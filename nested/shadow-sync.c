@@ -65,16 +65,6 @@ static void compare_frame(struct shadow *shadow, u32 number)
     }
 }
 
-static void compare_written(struct shadow *shadow, u32 number)
-{
-    const struct shadow_page *page = &shadow->pages[number];
-
-    if (page->dirty != NULL && tdp_is_dirty(shadow->config.tdp, page->dirty))
-        compare_frame(shadow, number);
-    else if (page->always)
-        compare_page(shadow, number);
-}
-
 void shadow_set_top(struct shadow *shadow, struct shadow_root *root, u64 entry)
 {
     struct paging_role role = root->key.role;
@@ -108,13 +98,26 @@ static void refresh_top(struct shadow *shadow, struct shadow_root *root)
 
 void shadow_synchronise(struct shadow *shadow, struct shadow_root *root)
 {
+    u32 next;
+
     shadow->statistics.synchronisations++;
     root->stale = false;
     refresh_top(shadow, root);
-    for (u32 i = root->tracked; i != SHADOW_NONE; i = shadow->sync_next) {
-        shadow->sync_next = shadow->pages[i].tracked_next;
-        compare_written(shadow, i);
+    for (u32 i = root->tracked; i != SHADOW_NONE; i = next) {
+        const struct shadow_page *page = &shadow->pages[i];
+        bool written = page->dirty != NULL && tdp_is_dirty(shadow->config.tdp, page->dirty);
+        next = page->tracked_next;
+        if (!written && !page->always)
+            continue;
+        /* Of the pages that a comparison frees, one may be the next. */
+        shadow->sync_next = next;
+        if (written)
+            compare_frame(shadow, i);
+        else
+            compare_page(shadow, i);
+        next = shadow->sync_next;
     }
+    shadow->sync_next = SHADOW_NONE;
 }
 
 void shadow_wrote(struct shadow *shadow, gpa_t address, u64 bytes)
