@@ -81,6 +81,8 @@ UNIT_TESTS += vmx-controls
 unit-vmx-controls := vmx/controls.c vmx/cr0.c
 UNIT_TESTS += nested-vmx-exit
 unit-nested-vmx-exit := nested/vmx-merge.c nested/vmx-verdict.c
+UNIT_TESTS += nested-vmx-event
+unit-nested-vmx-event := nested/vmx-event.c
 UNIT_TESTS += svm
 unit-svm := svm/controls.c svm/efer.c svm/event.c svm/exit-name.c svm/instruction.c svm/step.c svm/view.c \
             mm/paging.c mm/paging-format.c mm/permission.c arch/decode.c arch/decode-tables.c

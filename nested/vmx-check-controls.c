@@ -269,7 +269,10 @@ static bool event_error_code_valid(const struct vmx_check_input *input)
     bool delivers = (input->vmcs12->entry_interruption & INTERRUPTION_ERROR_CODE) != 0;
     u64 basic = nested_vmx_msr(input->capability, MSR_IA32_VMX_BASIC);
 
-    if (!injects_type(input, INTERRUPTION_HARDWARE) || (input->vmcs12->guest_cr0 & CR0_PE) == 0)
+    bool real_mode =
+        secondary_on(input, SECONDARY_UNRESTRICTED_GUEST) && (input->vmcs12->guest_cr0 & CR0_PE) == 0;
+
+    if (!injects_type(input, INTERRUPTION_HARDWARE) || real_mode)
         return !delivers;
     if ((basic & VMX_BASIC_ANY_ERROR_CODE) != 0)
         return true;

@@ -3,6 +3,7 @@
  * From VMLAUNCH or VMRESUME of L1, whose checks have passed, to L2: what is loaded in which order, and the
  * failures that only loading finds. Source: SDM vol. 3C 27.3.2, 27.4, 27.6.
  */
+#include "arch/print.h"
 #include "nested/vmx-vmcs02.h"
 #include "vmx/exit-reason.h"
 
@@ -101,8 +102,12 @@ enum exit_action nested_vmx_enter(struct vcpu *vcpu, bool launch)
     vmx_launch(vcpu, vmx_of(vcpu)->host_rsp);
 }
 
+/* The checks of L1's fields are Umbra's own, but what the hardware refuses beyond them is L1's doing, too. */
 enum exit_action nested_vmx_l2_entry_failed(struct vcpu *vcpu, u32 error)
 {
+    if (error != VMX_ERROR_ENTRY_CONTROLS && error != VMX_ERROR_ENTRY_HOST_STATE)
+        fatal("VM entry of the guest's guest failed: VM-instruction error %u, \"%s\"; a bug in Umbra", error,
+              vmx_instruction_error_name(error));
     l2_leave_vmcs02(vcpu);
     return nested_vmx_fail(vcpu, (enum vmx_instruction_error)error);
 }

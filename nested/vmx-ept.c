@@ -119,7 +119,7 @@ static void use_own_tables(struct vcpu *vcpu, struct vmcs02_state *state, const 
     state->unshadowed_flush = false;
 }
 
-static struct shadow_key key_of(const struct vmcs12 *vmcs12)
+struct shadow_key l2_shadow_key(const struct vmcs12 *vmcs12)
 {
     const struct paging_cpu cpu = {
         .maxphyaddr = nested_vmx_capability.maxphyaddr,
@@ -138,9 +138,8 @@ static struct shadow_key key_of(const struct vmcs12 *vmcs12)
 static void use_shadow(struct vcpu *vcpu, struct vmcs02_state *state, const struct vmcs12 *vmcs12)
 {
     struct shadow_use *use = &state->use;
-    struct shadow_key key = key_of(vmcs12);
     enum shadow_acquire_status status =
-        shadow_acquire(the_shadow, &state->shadow_cpu, &key, l1_vpid(vmcs12), use);
+        shadow_acquire(the_shadow, &state->shadow_cpu, &state->active->key, l1_vpid(vmcs12), use);
 
     if (status != SHADOW_ACQUIRED)
         fatal("there is no shadow of the guest's EPT pointer %lx (%s)", vmcs12->ept_pointer,
@@ -318,7 +317,7 @@ enum exit_action l2_second_level_exit(struct vcpu *vcpu, u32 reason)
 enum { EPTP_LIST_ENTRIES = 512 };
 
 /* False: the VMFUNC is an exit to L1. */
-static bool switch_ept_pointer(struct vmcs12 *vmcs12, u64 index)
+static bool switch_ept_pointer(struct vmcs12 *vmcs12, struct vmcs02 *vmcs02, u64 index)
 {
     u64 pointer;
 
@@ -327,6 +326,7 @@ static bool switch_ept_pointer(struct vmcs12 *vmcs12, u64 index)
         !vmx_check_eptp(&nested_vmx_capability, pointer))
         return false;
     vmcs12->ept_pointer = pointer;
+    vmcs02->key = l2_shadow_key(vmcs12);
     if ((vmcs12_secondary(vmcs12) & SECONDARY_EPT_VIOLATION_VE) != 0)
         vmcs12->eptp_index = (u16)index;
     return true;
@@ -336,8 +336,10 @@ enum exit_action l2_vmfunc_exit(struct vcpu *vcpu)
 {
     struct l2_exit_information information;
 
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+
     if ((u32)vcpu->gpr[GPR_RAX] == 0 &&
-        switch_ept_pointer(&nested_vmx_of(vcpu)->vmcs12, (u32)vcpu->gpr[GPR_RCX]))
+        switch_ept_pointer(&nested->vmcs12, nested->vmcs02->active, (u32)vcpu->gpr[GPR_RCX]))
         return EXIT_SKIP;
     l2_exit_information_read(&information);
     return l2_reflect(vcpu, &information);

@@ -61,46 +61,44 @@ static _Noreturn void vmx_abort(struct vcpu *vcpu, enum vmx_abort indicator)
 
 /* --- L1's state --- */
 
-struct host_segment {
-    u16 selector;
-    u64 base;
-    u32 limit, rights;
-};
-
-static void load_segment(enum vmcs_segment segment, const struct host_segment *value)
+/*
+ * Every exit of L2 that L1 gets comes through here: all fields are constants to the compiler, and each CPU
+ * has them.
+ */
+static inline __attribute__((always_inline)) void load_segment(enum vmcs_segment segment, u16 selector,
+                                                               u64 base, u32 limit, u32 rights)
 {
-    vmwrite(vmcs_segment_field(VMCS_GUEST_ES_SELECTOR, segment), value->selector);
-    vmwrite(vmcs_segment_field(VMCS_GUEST_ES_BASE, segment), value->base);
-    vmwrite(vmcs_segment_field(VMCS_GUEST_ES_LIMIT, segment), value->limit);
-    vmwrite(vmcs_segment_field(VMCS_GUEST_ES_RIGHTS, segment), value->rights);
+    vmwrite_unchecked(vmcs_segment_field(VMCS_GUEST_ES_SELECTOR, segment), selector);
+    vmwrite_unchecked(vmcs_segment_field(VMCS_GUEST_ES_BASE, segment), base);
+    vmwrite_unchecked(vmcs_segment_field(VMCS_GUEST_ES_LIMIT, segment), limit);
+    vmwrite_unchecked(vmcs_segment_field(VMCS_GUEST_ES_RIGHTS, segment), rights);
 }
 
-static void load_data_segment(const struct vmcs12 *vmcs12, enum vmcs_segment segment, u64 base)
+static inline __attribute__((always_inline)) void load_data_segment(const struct vmcs12 *vmcs12,
+                                                                    enum vmcs_segment segment, u64 base)
 {
     u16 selector = vmcs12->host_selector[segment];
-    u32 unusable = selector == 0 ? (u32)RIGHTS_UNUSABLE : 0;
 
-    load_segment(segment, &(struct host_segment){selector, base, HOST_LIMIT, HOST_DATA | unusable});
+    load_segment(segment, selector, base, HOST_LIMIT,
+                 selector == 0 ? HOST_DATA | (u32)RIGHTS_UNUSABLE : HOST_DATA);
 }
 
 static void load_host_segments(const struct vmcs12 *vmcs12, bool host64)
 {
     const u16 *selector = vmcs12->host_selector;
 
-    load_segment(VMCS_CS, &(struct host_segment){selector[VMCS_CS], 0, HOST_LIMIT,
-                                                 host64 ? HOST_CODE64 : HOST_CODE32});
+    load_segment(VMCS_CS, selector[VMCS_CS], 0, HOST_LIMIT, host64 ? HOST_CODE64 : HOST_CODE32);
     load_data_segment(vmcs12, VMCS_ES, 0);
     load_data_segment(vmcs12, VMCS_SS, 0);
     load_data_segment(vmcs12, VMCS_DS, 0);
     load_data_segment(vmcs12, VMCS_FS, vmcs12->host_fs_base);
     load_data_segment(vmcs12, VMCS_GS, vmcs12->host_gs_base);
-    load_segment(VMCS_TR,
-                 &(struct host_segment){selector[VMCS_TR], vmcs12->host_tr_base, HOST_TR_LIMIT, HOST_TSS});
-    load_segment(VMCS_LDTR, &(struct host_segment){0, 0, 0, RIGHTS_UNUSABLE});
-    vmwrite(VMCS_GUEST_GDTR_BASE, vmcs12->host_gdtr_base);
-    vmwrite(VMCS_GUEST_GDTR_LIMIT, HOST_DT_LIMIT);
-    vmwrite(VMCS_GUEST_IDTR_BASE, vmcs12->host_idtr_base);
-    vmwrite(VMCS_GUEST_IDTR_LIMIT, HOST_DT_LIMIT);
+    load_segment(VMCS_TR, selector[VMCS_TR], vmcs12->host_tr_base, HOST_TR_LIMIT, HOST_TSS);
+    load_segment(VMCS_LDTR, 0, 0, 0, (u32)RIGHTS_UNUSABLE);
+    vmwrite_unchecked(VMCS_GUEST_GDTR_BASE, vmcs12->host_gdtr_base);
+    vmwrite_unchecked(VMCS_GUEST_GDTR_LIMIT, HOST_DT_LIMIT);
+    vmwrite_unchecked(VMCS_GUEST_IDTR_BASE, vmcs12->host_idtr_base);
+    vmwrite_unchecked(VMCS_GUEST_IDTR_LIMIT, HOST_DT_LIMIT);
 }
 
 /* SDM vol. 3C 28.5.1: what no control loads keeps L2's value; `registers` is that of L2, or of a failed

@@ -70,34 +70,41 @@ enum {
 };
 #define HIGH_RANGE 0xc0000000u
 
-#define LOW(msr)   (u16)((msr) / WORD_BITS)
-#define HIGH(msr)  (u16)(RANGE_WORDS + ((msr)-HIGH_RANGE) / WORD_BITS)
+#define LOW(msr)   ((msr) / WORD_BITS)
+#define HIGH(msr)  (RANGE_WORDS + ((msr)-HIGH_RANGE) / WORD_BITS)
 
-/* The words for reads; those for writes follow at a distance. Each stands for 64 MSRs. */
-static const u16 hot_words[] = {
-    LOW(0x10),        /* TSC, APIC_BASE, TSC_ADJUST */
-    LOW(0x48),        /* SPEC_CTRL, PRED_CMD */
-    LOW(0xe7),        /* PMCs, MPERF, APERF */
-    LOW(0x174),       /* SYSENTER */
-    LOW(0x1d9),       /* XFD, DEBUGCTL */
-    LOW(0x277),       /* PAT */
-    LOW(0x38f),       /* PERF_GLOBAL_CTRL */
-    LOW(0x6a0),       /* CET */
-    LOW(0x6e0),       /* TSC_DEADLINE, PKRS */
-    LOW(0x800),       /* x2APIC */
-    LOW(0xd90),       /* BNDCFGS, XSS */
-    LOW(0x14ce),      /* LBR_CTL */
-    HIGH(0xc0000080), /* EFER, STAR, LSTAR, CSTAR, FMASK */
-    HIGH(0xc0000100), /* FS_BASE, GS_BASE, KERNEL_GS_BASE, TSC_AUX */
-};
+/*
+ * The words for reads; those for writes follow at a distance. Each stands for 64 MSRs. A list that the
+ * compiler sees whole: every entry into L2 goes through it.
+ */
+#define FOR_EACH_HOT_WORD(DO)                                                                                \
+    DO(LOW(0x10))        /* TSC, APIC_BASE, TSC_ADJUST */                                                    \
+    DO(LOW(0x48))        /* SPEC_CTRL, PRED_CMD */                                                           \
+    DO(LOW(0xe7))        /* PMCs, MPERF, APERF */                                                            \
+    DO(LOW(0x174))       /* SYSENTER */                                                                      \
+    DO(LOW(0x1d9))       /* XFD, DEBUGCTL */                                                                 \
+    DO(LOW(0x277))       /* PAT */                                                                           \
+    DO(LOW(0x38f))       /* PERF_GLOBAL_CTRL */                                                              \
+    DO(LOW(0x6a0))       /* CET */                                                                           \
+    DO(LOW(0x6e0))       /* TSC_DEADLINE, PKRS */                                                            \
+    DO(LOW(0x800))       /* x2APIC */                                                                        \
+    DO(LOW(0xd90))       /* BNDCFGS, XSS */                                                                  \
+    DO(LOW(0x14ce))      /* LBR_CTL */                                                                       \
+    DO(HIGH(0xc0000080)) /* EFER, STAR, LSTAR, CSTAR, FMASK */                                               \
+    DO(HIGH(0xc0000100)) /* FS_BASE, GS_BASE, KERNEL_GS_BASE, TSC_AUX */
+
+#define INTERCEPT(word) merged[word] = merged[(word) + WRITE_WORDS] = ~0ull;
+#define MERGE(word)                                                                                          \
+    merged[word] = l1[word] | own[word];                                                                     \
+    merged[(word) + WRITE_WORDS] = l1[(word) + WRITE_WORDS] | own[(word) + WRITE_WORDS];
 
 void vmx_merge_msr_bitmap(const u64 *l1, const u64 *own, u64 *merged)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(hot_words); i++) {
-        unsigned word = hot_words[i];
-        merged[word] = l1 == NULL ? ~0ull : l1[word] | own[word];
-        merged[word + WRITE_WORDS] = l1 == NULL ? ~0ull : l1[word + WRITE_WORDS] | own[word + WRITE_WORDS];
+    if (l1 == NULL) {
+        FOR_EACH_HOT_WORD(INTERCEPT)
+        return;
     }
+    FOR_EACH_HOT_WORD(MERGE)
 }
 
 bool vmx_msr_intercepted(const u8 *bitmap, u32 msr, bool write)

@@ -229,18 +229,31 @@ static void write_segments(const struct vmcs12 *vmcs12)
     vmwrite(VMCS_GUEST_IDTR_LIMIT, vmcs12->guest_idtr_limit);
 }
 
+/* All fields are constants to the compiler, and each CPU has them: every exit that L1 gets reads them. */
+static inline __attribute__((always_inline)) void read_segment(struct vmcs12 *vmcs12,
+                                                               enum vmcs_segment segment)
+{
+    vmcs12->guest_selector[segment] =
+        (u16)vmread_unchecked(vmcs_segment_field(VMCS_GUEST_ES_SELECTOR, segment));
+    vmcs12->guest_base[segment] = vmread_unchecked(vmcs_segment_field(VMCS_GUEST_ES_BASE, segment));
+    vmcs12->guest_limit[segment] = (u32)vmread_unchecked(vmcs_segment_field(VMCS_GUEST_ES_LIMIT, segment));
+    vmcs12->guest_rights[segment] = (u32)vmread_unchecked(vmcs_segment_field(VMCS_GUEST_ES_RIGHTS, segment));
+}
+
 static void read_segments(struct vmcs12 *vmcs12)
 {
-    for (unsigned i = 0; i < VMCS_SEGMENTS; i++) {
-        vmcs12->guest_selector[i] = (u16)vmread(vmcs_segment_field(VMCS_GUEST_ES_SELECTOR, i));
-        vmcs12->guest_base[i] = vmread(vmcs_segment_field(VMCS_GUEST_ES_BASE, i));
-        vmcs12->guest_limit[i] = (u32)vmread(vmcs_segment_field(VMCS_GUEST_ES_LIMIT, i));
-        vmcs12->guest_rights[i] = (u32)vmread(vmcs_segment_field(VMCS_GUEST_ES_RIGHTS, i));
-    }
-    vmcs12->guest_gdtr_base = vmread(VMCS_GUEST_GDTR_BASE);
-    vmcs12->guest_gdtr_limit = (u32)vmread(VMCS_GUEST_GDTR_LIMIT);
-    vmcs12->guest_idtr_base = vmread(VMCS_GUEST_IDTR_BASE);
-    vmcs12->guest_idtr_limit = (u32)vmread(VMCS_GUEST_IDTR_LIMIT);
+    read_segment(vmcs12, VMCS_ES);
+    read_segment(vmcs12, VMCS_CS);
+    read_segment(vmcs12, VMCS_SS);
+    read_segment(vmcs12, VMCS_DS);
+    read_segment(vmcs12, VMCS_FS);
+    read_segment(vmcs12, VMCS_GS);
+    read_segment(vmcs12, VMCS_LDTR);
+    read_segment(vmcs12, VMCS_TR);
+    vmcs12->guest_gdtr_base = vmread_unchecked(VMCS_GUEST_GDTR_BASE);
+    vmcs12->guest_gdtr_limit = (u32)vmread_unchecked(VMCS_GUEST_GDTR_LIMIT);
+    vmcs12->guest_idtr_base = vmread_unchecked(VMCS_GUEST_IDTR_BASE);
+    vmcs12->guest_idtr_limit = (u32)vmread_unchecked(VMCS_GUEST_IDTR_LIMIT);
 }
 
 static enum vmcs_field pdpte_field(unsigned index)
@@ -285,8 +298,10 @@ void vmcs02_load(struct vcpu *vcpu, struct nested_vmx *nested)
     u32 dirty = nested->dirty;
 
     l2_take_nmi_blocking(state, vmcs12);
-    if ((dirty & VMCS12_CONTROLS) != 0)
+    if ((dirty & VMCS12_CONTROLS) != 0) {
         vmx_merge_controls(vmcs12, vmx_capability.controls.word, vmcs02->controls);
+        vmcs02->key = l2_shadow_key(vmcs12);
+    }
     vmx_switch_vmcs(vcpu, vmcs02->vmcs, vmcs02->controls[CONTROL_PRIMARY], l2_nmi_controls(state, vmcs12));
     if ((dirty & VMCS12_CONTROLS) != 0)
         write_controls(state, vmcs12);

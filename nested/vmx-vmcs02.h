@@ -19,7 +19,8 @@ struct vmcs02 {
     bool launched;
     u64 used; /* for LRU */
     u32 controls[CONTROL_WORDS];
-    u64 ept_pointer; /* as written; 0: none yet */
+    struct shadow_key key; /* of the shadow, if L1 uses EPT */
+    u64 ept_pointer;       /* as written; 0: none yet */
     u16 vpid;
 };
 
@@ -84,6 +85,8 @@ void vmcs02_save(const struct vmcs02_state *state, struct vmcs12 *vmcs12);
 
 /* EPT pointer, VPID and the flushes owed, for the current vmcs02: before each entry. */
 void l2_acquire_tables(struct vcpu *vcpu, struct nested_vmx *nested);
+/* What L1's EPT pointer and controls ask of a shadow. */
+struct shadow_key l2_shadow_key(const struct vmcs12 *vmcs12);
 /* A transition between L1 and L2 drops linear translations if L1 uses no VPIDs. */
 void l2_flush_without_vpid(struct vcpu *vcpu, const struct vmcs12 *vmcs12);
 /* An EPT violation or misconfiguration of L2. */
