@@ -306,5 +306,6 @@ void group_hostile(void);
 void group_hidden(void);
 void group_paging(void);
 void group_second_level(void);
+void group_vmx_exits(void);
 
 #endif

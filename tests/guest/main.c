@@ -26,6 +26,7 @@ static const struct {
     {"exits", group_exits},
     {"hostile", group_hostile},
     {"triple", group_triple},
+    {"vmx-exits", group_vmx_exits},
 };
 
 /* Runs the group that the first word of `list` names; false if there is no such group. */
