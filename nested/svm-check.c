@@ -33,10 +33,11 @@ static enum svm_check check_control_registers(const struct vmcb_save *save,
 
 static enum svm_check check_mode(const struct vmcb_save *save)
 {
-    if ((save->cr0 & (CR0_PG | CR0_PE)) == CR0_PG)
-        return SVM_CHECK_PAGING_WITHOUT_PE;
+    /* Without LME, paging in real mode is legal in a guest: 15.19. */
     if (!long_mode_paging(save))
         return SVM_CHECK_PASSED;
+    if ((save->cr0 & CR0_PE) == 0)
+        return SVM_CHECK_LONG_MODE_WITHOUT_PE;
     if ((save->cr4 & CR4_PAE) == 0)
         return SVM_CHECK_LONG_MODE_WITHOUT_PAE;
     if ((save->cs.attributes & SEGMENT_L) != 0 && (save->cs.attributes & SEGMENT_DB) != 0)

@@ -249,7 +249,7 @@ static void test_state_checks(void **state)
         FAILS(vmcb.save.cr3 |= BIT(bit), SVM_CHECK_CR3_RESERVED);
     FAILS(vmcb.save.cr4 |= BIT(15), SVM_CHECK_CR4_RESERVED);
     FAILS(vmcb.save.cr4 &= ~CR4_PAE, SVM_CHECK_LONG_MODE_WITHOUT_PAE);
-    FAILS(vmcb.save.cr0 &= ~CR0_PE, SVM_CHECK_PAGING_WITHOUT_PE);
+    FAILS(vmcb.save.cr0 &= ~CR0_PE, SVM_CHECK_LONG_MODE_WITHOUT_PE);
     FAILS(vmcb.save.cs.attributes |= SEGMENT_DB, SVM_CHECK_CS_L_AND_D);
     FAILS(vmcb.save.cs.attributes = SEGMENT_DB, SVM_CHECK_PASSED);
 }
@@ -261,6 +261,7 @@ static void test_legacy_state(void **state)
     FAILS((vmcb.save.cr0 &= ~(CR0_PG | CR0_PE), vmcb.save.cr4 = 0), SVM_CHECK_PASSED);
     FAILS((vmcb.save.cr0 &= ~CR0_PG, vmcb.save.cr3 = ~0ull), SVM_CHECK_PASSED);
     FAILS((vmcb.save.efer = EFER_SVME, vmcb.save.cr4 = 0), SVM_CHECK_PASSED);
+    FAILS((vmcb.save.efer = EFER_SVME, vmcb.save.cr0 &= ~CR0_PE), SVM_CHECK_PASSED); /* paged real mode */
     FAILS((vmcb.save.efer = EFER_SVME, vmcb.save.cs.attributes = SEGMENT_L | SEGMENT_DB), SVM_CHECK_PASSED);
 }
 
