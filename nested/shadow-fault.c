@@ -169,26 +169,27 @@ static void lay_leaf(struct shadow *shadow, struct fill *fill, u32 page)
  * which it was made has not changed; where there is no such entry, it always is. Returns the page and its
  * level.
  */
-static u32 follow(struct shadow *shadow, struct fill *fill, unsigned *level)
+static u32 follow(struct shadow *shadow, struct fill *fill, unsigned *reached)
 {
-    const struct walk_entry *sources = fill->walk->entry;
-    u64 tables = shadow->tables, snapshots = shadow->snapshots;
-    u32 number = fill->root->page;
+    const struct walk *walk = fill->walk;
+    const u64 *pool = shadow_table(shadow, 0);
+    u64 tables = shadow->tables, to_snapshot = (shadow->snapshots - tables) / sizeof(u64);
+    unsigned level = SHADOW_LEVELS, top = fill->root->top_level, bottom = fill->map_level;
+    u32 page = fill->root->page, now = shadow->clock;
 
-    for (*level = SHADOW_LEVELS; *level > fill->map_level; --*level) {
-        const struct shadow_page *page = &shadow->pages[number];
-        u64 offset = (u64)number * PAGE_SIZE + entry_index(fill->address, *level) * sizeof(u64);
-        u64 entry = *(const u64 *)phys_to_virt(hpa(tables + offset));
+    for (; level > bottom; level--) {
+        const u64 *slot = pool + (u64)page * SHADOW_ENTRIES + entry_index(fill->address, level);
+        u64 entry = *slot;
         if (entry == 0 || (entry & ENTRY_PS) != 0)
             break;
-        if (page->identity.kind == SHADOW_TABLE &&
-            *(const u64 *)phys_to_virt(hpa(snapshots + offset)) != sources[*level].value)
+        if (level <= top && level >= walk->level && slot[to_snapshot] != walk->entry[level].value)
             break;
-        number = (u32)(((entry & ENTRY_ADDRESS) - tables) / PAGE_SIZE);
-        shadow->pages[number].used = shadow->clock;
+        page = (u32)(((entry & ENTRY_ADDRESS) - tables) / PAGE_SIZE);
+        shadow->pages[page].used = now;
     }
-    fill->above = shadow->pages[number].identity.above;
-    return number;
+    fill->above = shadow->pages[page].identity.above;
+    *reached = level;
+    return page;
 }
 
 static bool lay(struct shadow *shadow, struct fill *fill)
@@ -357,6 +358,24 @@ static unsigned own_access(const struct tdp_config *format, unsigned access)
     return writes(access) ? TDP_W : TDP_R;
 }
 
+/* As tdp_lookup(); the last answer holds until the map changes, and holes are asked for again. */
+static struct tdp_leaf own_leaf(struct shadow *shadow, u64 address)
+{
+    struct tdp_leaf leaf = shadow->own_leaf;
+    u64 offset = address - shadow->own_leaf_start;
+
+    if (offset >= leaf.size) {
+        leaf = tdp_lookup(shadow->config.tdp, gpa(address));
+        offset = address & (leaf.size - 1);
+        leaf.target -= offset;
+        shadow->own_leaf_start = address - offset;
+        shadow->own_leaf = leaf;
+        shadow->own_leaf.size = leaf.present ? leaf.size : 0;
+    }
+    leaf.target += offset;
+    return leaf;
+}
+
 static enum shadow_outcome own_denies(struct shadow *shadow, const struct walk *walk, unsigned wanted,
                                       struct shadow_result *result)
 {
@@ -424,7 +443,7 @@ enum shadow_outcome shadow_fault(struct shadow *shadow, u32 handle, const struct
         break;
     }
 
-    struct tdp_leaf own = tdp_lookup(shadow->config.tdp, gpa(walked.address));
+    struct tdp_leaf own = own_leaf(shadow, walked.address);
     unsigned wanted = own_access(&shadow->format, access->access);
     if ((wanted & ~own.access) != 0)
         return own_denies(shadow, &walked, wanted, result);

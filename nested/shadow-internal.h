@@ -46,13 +46,13 @@ struct shadow_page {
     u8 level; /* 4: entries of 512 GByte; 1: entries of 4 KByte */
     bool in_use;
     bool always; /* TABLE: no dirty flag can be trusted (L2, or Umbra, may have written it): compare always */
-};
+} __attribute__((aligned(64)));
 
 struct shadow_root {
     struct shadow_key key; /* pointer: address bits only */
     struct paging paging;
     u32 page;                    /* SHADOW_NONE: this slot is free */
-    u32 serial;                  /* of this use of the slot: part of the handle */
+    u32 handle;                  /* of this use of the slot */
     u32 used;                    /* shadow.clock at the last acquire or fault */
     u32 generation;              /* a tag that has not seen this one yet must be flushed */
     u32 tracked;                 /* first page of kind TABLE */
@@ -72,7 +72,9 @@ struct shadow {
     u64 tables;    /* host-physical address of the table of page 0; the others follow */
     u64 snapshots; /* the same for L1's entries from which the table's entries were made */
     u32 free_list, clock, serial, hand;
-    u32 sync_next;    /* the page that the synchronisation comes to next, should this one go away */
+    u32 sync_next;            /* the page that the synchronisation comes to next, should this one go away */
+    struct tdp_leaf own_leaf; /* of the last look into Umbra's own map, by its start; size 0: none */
+    u64 own_leaf_start;
     u64 own_changes;  /* config.tdp->changes that the tables know of */
     u32 *frame_heads; /* frame hash */
     u32 frame_mask;

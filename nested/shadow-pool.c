@@ -211,7 +211,7 @@ void shadow_root_free(struct shadow *shadow, struct shadow_root *root)
 {
     page_free(shadow, root->page);
     root->page = SHADOW_NONE;
-    root->serial++;
+    root->handle += SHADOW_ROOTS;
 }
 
 /* The page with the oldest use among some that are not on the current path; there are more pages than a path

@@ -63,8 +63,10 @@ struct shadow *shadow_init(const struct shadow_config *config)
         shadow->pages[i].tracked_next = shadow->free_list;
         shadow->free_list = i;
     }
-    for (unsigned i = 0; i < SHADOW_ROOTS; i++)
+    for (unsigned i = 0; i < SHADOW_ROOTS; i++) {
         shadow->root[i].page = SHADOW_NONE;
+        shadow->root[i].handle = i;
+    }
     return shadow;
 }
 
@@ -85,16 +87,11 @@ void shadow_cpu_init(struct shadow_cpu *cpu, u16 first_tag)
 
 /* --- roots --- */
 
-static u32 handle_of(const struct shadow *shadow, const struct shadow_root *root)
-{
-    return root->serial * SHADOW_ROOTS + (u32)(root - shadow->root);
-}
-
 struct shadow_root *shadow_root_of(struct shadow *shadow, u32 handle)
 {
     struct shadow_root *root = &shadow->root[handle % SHADOW_ROOTS];
 
-    return root->page != SHADOW_NONE && handle_of(shadow, root) == handle ? root : NULL;
+    return root->page != SHADOW_NONE && root->handle == handle ? root : NULL;
 }
 
 static u64 table_of(const struct shadow_key *key)
@@ -149,12 +146,12 @@ static bool make_root(struct shadow *shadow, const struct shadow_key *key, struc
     unsigned index = (unsigned)(root - shadow->root), levels = table_levels(key->role);
     struct shadow_identity identity = {.kind = SHADOW_TOP, .above = RIGHTS_ALL_BUT_SS};
     shadow->root_slots = index >= shadow->root_slots ? index + 1 : shadow->root_slots;
-    u32 serial = root->serial, generation = root->generation;
+    u32 handle = root->handle, generation = root->generation;
 
     *root = (struct shadow_root){
         .key = {table_of(key), key->role, key->pat},
         .page = SHADOW_NONE,
-        .serial = serial,
+        .handle = handle,
         .generation = generation + 1,
         .tracked = SHADOW_NONE,
         .stale = true, /* 5 levels: the top entry is not read yet */
@@ -219,7 +216,7 @@ static bool reuse_last(struct shadow *shadow, struct shadow_tags *tags, const st
     struct shadow_root *root = &shadow->root[tag->handle % SHADOW_ROOTS];
 
     if (!tag->in_use || tag->l1_tag != l1_tag || tag->generation != root->generation || tag->flush_linear ||
-        root->stale || !key_is(root, key, table_of(key)) || handle_of(shadow, root) != tag->handle)
+        root->stale || !key_is(root, key, table_of(key)) || root->handle != tag->handle)
         return false;
     root->used = shadow->clock;
     shadow->pages[root->page].used = shadow->clock;
@@ -253,7 +250,7 @@ enum shadow_acquire_status shadow_acquire(struct shadow *shadow, struct shadow_c
     shadow->last_root = (u32)(root - shadow->root);
     shadow->pages[root->page].used = shadow->clock;
 
-    struct shadow_tag *tag = find_tag(tags, handle_of(shadow, root), l1_tag, &made);
+    struct shadow_tag *tag = find_tag(tags, root->handle, l1_tag, &made);
     /* NPT: an ASID that never ran this root holds nothing of it, and so L1 owes no flush for what it changed.
      */
     if (root->stale || tag->stale || (made && role_has(root->key.role, ROLE_NPT)))
@@ -279,7 +276,7 @@ const struct paging *shadow_paging(const struct shadow *shadow, u32 handle, u64 
 {
     const struct shadow_root *root = &shadow->root[handle % SHADOW_ROOTS];
 
-    if (root->page == SHADOW_NONE || handle_of(shadow, root) != handle)
+    if (root->page == SHADOW_NONE || root->handle != handle)
         return NULL;
     *pointer = root->key.pointer;
     return &root->paging;
