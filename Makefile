@@ -26,7 +26,7 @@ VARIANTS := vcpu/hypercall-none.c vcpu/hypercall-test.c
 COMMON   := $(filter-out $(VARIANTS) vcpu/asm-offsets.c,$(SOURCES))
 OBJECTS  := $(COMMON:%=$(BUILD)/obj/%.o)
 
-.PHONY: all iso run setup test test-unit test-boot test-nested test-style bench bench-paging size clean help
+.PHONY: all iso run setup test test-unit test-boot test-nested test-style prove fuzz bench bench-paging size clean help
 all: $(BUILD)/umbra.elf
 
 $(BUILD)/umbra.elf: $(OBJECTS) $(BUILD)/obj/vcpu/hypercall-none.c.o $(BUILD)/linker.ld
@@ -236,13 +236,23 @@ bench: setup
 test-style:
 	@tests/style/check --results $(BUILD)/results/style
 
+# The CBMC proofs of the paging core.
+prove:
+	@tests/platform/setup cbmc
+	@tests/proof/run --results $(BUILD)/results/proof
+
+fuzz:
+	@tests/fuzz/run --results $(BUILD)/results/fuzz
+
 test: setup
 	@rm -rf $(BUILD)/results
 	@$(MAKE) --no-print-directory all
 	-@$(MAKE) --no-print-directory test-style
 	-@$(MAKE) --no-print-directory test-unit
+	-@$(MAKE) --no-print-directory prove
+	-@$(MAKE) --no-print-directory fuzz
 	-@$(MAKE) --no-print-directory test-boot
-	@tests/summary total $(BUILD)/results style unit boot
+	@tests/summary total $(BUILD)/results style unit proof fuzz boot
 
 clean:
 	@echo "  CLEAN   $(BUILD) (the downloaded platform in $(PLATFORM) stays; rm -rf it by hand)"
@@ -254,7 +264,9 @@ help:
 ## make            build/umbra.elf
 ## make iso        build/umbra.iso: GRUB, Umbra and the Linux guest, for an emulator or a USB stick
 ## make run        Umbra in an emulated Ice Lake with a Linux guest, to a shell on this terminal (CPU=amd: an emulated Zen)
-## make test       all that CI runs; its parts: test-style, test-unit (seconds), test-boot (CPU=intel|amd limits it)
+## make test       all that CI runs; its parts: test-style, test-unit, prove, fuzz (minutes), test-boot (CPU=intel|amd limits it)
+## make prove      the CBMC proofs of the paging core
+## make fuzz       the fuzz targets, each for a fixed number of executions
 ## make test-nested  Linux as L1 with KVM guests of its own, and Linux in Linux (CPU=intel|amd limits it)
 ## make bench      instructions and exits per event, on both emulated CPUs
 ## make size       text and data against the budget
