@@ -165,6 +165,8 @@ UNIT_TESTS += shadow-asan
 unit-main-shadow-asan := tests/unit/test-shadow.c
 unit-shadow-asan := $(shadow-world)
 unit-flags-shadow-asan := -DSHADOW_DEFAULT_STEPS=6000
+UNIT_TESTS += shadow-cases
+unit-shadow-cases := $(shadow-world)
 
 # What L1 is told of its VMX, the fields of its VMCS, and the checks of its VM entries.
 vmx-checks := $(wildcard nested/vmx-check*.c) nested/vmx-capability.c nested/vmx-fields.c $(paging-core) tests/unit/vmx-check-case.c

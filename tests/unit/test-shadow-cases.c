@@ -1,0 +1,544 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The shadow MMU, case by case: what is compared after an invalidation and what is not, large pages, flags,
+ * logging, Umbra's memory, eviction; and one test for each class of errors that shadow MMUs are known for
+ * (published for KVM).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "mm/phys.h"
+#include "tests/unit/shadow-world.h"
+
+static const struct spec_second_access final_read = {.kind = SPEC_READ};
+static const struct spec_second_access final_write = {.kind = SPEC_WRITE};
+static const struct spec_second_access kernel_fetch = {.kind = SPEC_FETCH};
+static const struct spec_second_access user_fetch = {.kind = SPEC_FETCH, .linear_user = true, .cpl = 3};
+
+static const struct world_plan ept_plan = {
+    .format = SPEC_EPT4,
+    .mode_based_execute = true,
+    .l1_mode_based = true,
+    .accessed_dirty = true,
+    .execute_only = true,
+    .page_1g = true,
+    .pages = 64,
+};
+static const struct world_plan npt_plan = {
+    .format = SPEC_LONG4,
+    .mode_based_execute = true,
+    .l1_mode_based = true,
+    .nxe = true,
+    .page_1g = true,
+    .pages = 64,
+};
+
+static struct hardware_use use;
+static struct shadow_result result;
+
+/* Roots of the world: 0 MBEC or GMET, A/D flags or NX; 1 the same without MBEC; 2 and 3 without A/D. 0 and 1
+ * share. */
+static enum shadow_outcome run(u64 address, struct spec_second_access access)
+{
+    const struct world_access wanted = {address, access};
+
+    return hardware_run(&use, &wanted, &result);
+}
+
+static void enter(unsigned root)
+{
+    hardware_enter(root, 0, &use);
+}
+
+static u64 entry_at(unsigned root, u64 address, unsigned level)
+{
+    u64 where;
+
+    assert_true(world_entry(root, address, level, &where));
+    return where;
+}
+
+static void invalidate(unsigned root)
+{
+    shadow_invalidate_pointer(world.shadow, world.root[root].key.pointer);
+    for (unsigned i = 0; i < WORLD_ROOTS; i++)
+        if (((world.root[i].key.pointer ^ world.root[root].key.pointer) & ENTRY_ADDRESS) == 0)
+            memset(world.invalidated[i], 1, sizeof(world.invalidated[i]));
+}
+
+static const struct shadow_statistics *statistics(void)
+{
+    return shadow_statistics(world.shadow);
+}
+
+/* The entry of the shadow that maps an address of L2, and its level; 0 if there is none. */
+static u64 shadow_leaf(u64 address, unsigned *level)
+{
+    u64 table = use.use.root.raw;
+
+    for (*level = SHADOW_LEVELS;; (*level)--) {
+        const u64 *entries = phys_to_virt(hpa(table));
+        u64 entry = entries[address >> (12 + 9 * (*level - 1)) & 511];
+        if (entry == 0 || *level == 1 || (entry & ENTRY_PS) != 0)
+            return entry;
+        table = entry & ENTRY_ADDRESS;
+    }
+}
+
+/* --- what an invalidation costs --- */
+
+static void only_written_tables_are_compared(void **state)
+{
+    (void)state;
+    world_make(&ept_plan);
+    for (unsigned i = 0; i < 4; i++)
+        assert_true(world_map(0, MIB(2) * i, 1, GIB(1) + MIB(4) + i * PAGE_SIZE));
+    enter(0);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(run(MIB(2) * i, final_read), SHADOW_FILLED);
+    /* The first time, the flags tell of the writes that made the tables. */
+    invalidate(0);
+    enter(0);
+    u64 compared = statistics()->tables_compared;
+    world_honour_flush();
+    invalidate(0);
+    enter(0);
+    assert_true(use.use.flush_tables);
+    assert_int_equal(statistics()->tables_compared, compared);
+    assert_false(world.tdp.flush_pending);
+    /* One table is changed: one is compared, one entry goes. */
+    world_l1_store(entry_at(0, MIB(4), 1), 0);
+    invalidate(0);
+    enter(0);
+    assert_int_equal(statistics()->tables_compared, compared + 1);
+    assert_int_equal(statistics()->entries_dropped, 1);
+    assert_true(world.tdp.flush_pending);
+    assert_int_equal(run(MIB(4), final_read), SHADOW_REFLECT);
+    assert_int_equal(run(MIB(6), final_read), SHADOW_FILLED);
+}
+
+/* What L1 changes between its INVEPT and the entry counts, for no translation can have been cached meanwhile.
+ */
+static void changes_after_the_invalidation_count(void **state)
+{
+    (void)state;
+    world_make(&ept_plan);
+    assert_true(world_map(0, 0, 1, GIB(1)));
+    enter(0);
+    assert_int_equal(run(0, final_read), SHADOW_FILLED);
+    invalidate(0);
+    world_l1_store(entry_at(0, 0, 1), 0);
+    enter(0);
+    assert_int_equal(run(0, final_read), SHADOW_REFLECT);
+}
+
+static void nothing_new_costs_no_flush(void **state)
+{
+    (void)state;
+    world_make(&ept_plan);
+    assert_true(world_map(0, 0, 1, GIB(1)));
+    enter(0);
+    assert_true(use.use.flush_tables && use.use.flush_linear);
+    assert_int_equal(run(0, final_read), SHADOW_FILLED);
+    enter(0);
+    assert_false(use.use.flush_tables || use.use.flush_linear);
+    enter(1);
+    u16 tag = use.use.tag;
+    enter(0);
+    assert_false(use.use.flush_tables || use.use.flush_linear);
+    assert_int_not_equal(use.use.tag, tag);
+    shadow_invalidate_linear(&world.cpu, 0);
+    enter(0);
+    assert_true(use.use.flush_linear && !use.use.flush_tables);
+}
+
+/* An ASID that was flushed must find the tables as they are, though another ASID has synchronised them since.
+ */
+static void each_asid_is_flushed_for_itself(void **state)
+{
+    (void)state;
+    world_make(&npt_plan);
+    assert_true(world_map(0, 0, 1, GIB(1)));
+    hardware_enter(0, 1, &use);
+    hardware_enter(0, 0, &use);
+    assert_int_equal(run(0, final_read), SHADOW_FILLED);
+    shadow_invalidate_l1_tag(world.shadow, &world.cpu, 0);
+    hardware_enter(0, 1, &use);
+    world_l1_store(entry_at(0, 0, 1), 0);
+    hardware_enter(0, 0, &use);
+    assert_int_equal(run(0, final_read), SHADOW_REFLECT);
+}
+
+static void writes_that_set_no_flag_are_found(void **state)
+{
+    (void)state;
+    world_make(&ept_plan);
+    assert_true(world_map(0, 0, 1, GIB(1)));
+    enter(0);
+    assert_int_equal(run(0, final_read), SHADOW_FILLED);
+    invalidate(0);
+    enter(0);
+    world_honour_flush();
+    u64 where = entry_at(0, 0, 1);
+    world_store(where, 0);
+    shadow_wrote(world.shadow, gpa(where + 7), 1);
+    invalidate(0);
+    enter(0);
+    assert_int_equal(run(0, final_read), SHADOW_REFLECT);
+}
+
+/* L2 may write to a page before L1 makes it a table: its writes come through the shadow, where Umbra's map
+ * sees nothing. */
+static void tables_that_l2_can_write_are_compared(void **state)
+{
+    u64 table = WORLD_FRAMES_START + 5 * PAGE_SIZE;
+
+    (void)state;
+    world_make(&ept_plan);
+    assert_true(world_map(0, 0, 1, table));
+    enter(0);
+    assert_int_equal(run(0, final_write), SHADOW_FILLED);
+    world_l1_store(table, GIB(2) | 0x737);
+    world_l1_store(entry_at(0, MIB(2), 2), table | 0x707);
+    assert_int_equal(run(MIB(2), final_read), SHADOW_FILLED);
+    invalidate(0);
+    enter(0);
+    world_honour_flush();
+    world_store(table, 0);
+    invalidate(0);
+    enter(0);
+    assert_int_equal(run(MIB(2), final_read), SHADOW_REFLECT);
+}
+
+/* --- what is laid --- */
+
+static void the_smallest_page_of_all_counts(void **state)
+{
+    unsigned level;
+
+    (void)state;
+    world_make(&ept_plan);
+    assert_true(world_map(0, GIB(1), 3, GIB(2)));
+    enter(0);
+    assert_int_equal(run(GIB(1), final_write), SHADOW_FILLED);
+    assert_true(shadow_leaf(GIB(1), &level) != 0 && level == 3);
+    /* Umbra has a 4-KByte hole in its 2-MByte page: the rest of the GByte is mapped by 2 MByte, and by 4
+     * KByte there. */
+    assert_int_equal(tdp_unmap(&world.tdp, GIB(2) + MIB(2), GIB(2) + MIB(2) + PAGE_SIZE), TDP_OK);
+    world_honour_flush();
+    enter(0);
+    assert_true(use.use.flush_tables);
+    assert_int_equal(run(GIB(1) + MIB(4), final_write), SHADOW_FILLED);
+    assert_true(shadow_leaf(GIB(1) + MIB(4), &level) != 0 && level == 2);
+    assert_int_equal(run(GIB(1) + MIB(2) + PAGE_SIZE, final_write), SHADOW_FILLED);
+    assert_true(shadow_leaf(GIB(1) + MIB(2) + PAGE_SIZE, &level) != 0 && level == 1);
+    assert_int_equal(run(GIB(1) + MIB(2), final_read), SHADOW_POLICY);
+    assert_int_equal(result.own.address.raw, GIB(2) + MIB(2));
+}
+
+static void the_dirty_flag_waits_for_a_write(void **state)
+{
+    (void)state;
+    world_make(&ept_plan);
+    assert_true(world_map(0, 0, 1, GIB(1)));
+    u64 where = entry_at(0, 0, 1), clean = world_peek(where) & ~(BIT(8) | BIT(9));
+    world_l1_store(where, clean);
+    enter(0);
+    assert_int_equal(run(0, final_read), SHADOW_FILLED);
+    assert_int_equal(world_peek(where), clean | BIT(8));
+    world.log_full = true;
+    assert_int_equal(run(0, final_write), SHADOW_LOG_FULL);
+    assert_int_equal(world_peek(where), clean | BIT(8));
+    assert_int_equal(world.logged, 0);
+    world.log_full = false;
+    assert_int_equal(run(0, final_write), SHADOW_FILLED);
+    assert_int_equal(world_peek(where), clean | BIT(8) | BIT(9));
+    assert_int_equal(world.logged, 1);
+    assert_int_equal(run(0, final_write), SHADOW_FILLED);
+    assert_int_equal(world.logged, 1);
+    /* L1 looks for written pages: it clears the flag, and invalidates. */
+    world_l1_store(where, clean | BIT(8));
+    invalidate(0);
+    enter(0);
+    assert_int_equal(run(0, final_write), SHADOW_FILLED);
+    assert_int_equal(world.logged, 2);
+}
+
+static void execute_for_user_and_supervisor_apart(void **state)
+{
+    const struct world_plan *plans[] = {&ept_plan, &npt_plan};
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        world_make(plans[i]);
+        assert_true(world_map(0, 0, 1, GIB(1)));
+        u64 where = entry_at(0, 0, 1);
+        /* For user-mode only: EPT without XS; NPT with U/S at all levels, as it is. */
+        if (world.ept)
+            world_l1_store(where, world_peek(where) & ~BIT(2));
+        enter(0);
+        assert_int_equal(run(0, user_fetch), SHADOW_FILLED);
+        assert_int_equal(run(0, kernel_fetch), SHADOW_REFLECT);
+        /* The role without the control has tables of its own, where EPT's bit 2 and NPT's NX rule both. */
+        enter(1);
+        assert_int_equal(run(0, user_fetch), world.ept ? SHADOW_REFLECT : SHADOW_FILLED);
+        assert_int_equal(run(0, kernel_fetch), world.ept ? SHADOW_REFLECT : SHADOW_FILLED);
+        /* Umbra forbids the supervisor to execute there, whatever L1 says. */
+        world_l1_store(where, world_peek(where) | (world.ept ? BIT(2) : 0));
+        assert_int_equal(tdp_protect(&world.tdp, GIB(1), GIB(1) + PAGE_SIZE, TDP_R | TDP_W | TDP_XU), TDP_OK);
+        world_honour_flush();
+        enter(1);
+        assert_int_equal(run(0, user_fetch), SHADOW_FILLED);
+        assert_int_equal(run(0, kernel_fetch), SHADOW_POLICY);
+        assert_int_equal(result.own.access, TDP_XS);
+    }
+}
+
+static void suppressed_virtualization_exceptions(void **state)
+{
+    (void)state;
+    world_make(&ept_plan);
+    assert_true(world_map(0, 0, 1, GIB(1)));
+    u64 where = entry_at(0, 0, 1);
+    world_l1_store(where, world_peek(where) & ~BIT(1));
+    enter(0);
+    assert_int_equal(run(0, final_write), SHADOW_REFLECT);
+    assert_true(result.convertible);
+    world_l1_store(where, world_peek(where) | EPTE_SUPPRESS_VE);
+    assert_int_equal(run(0, final_write), SHADOW_REFLECT);
+    assert_false(result.convertible);
+}
+
+/* --- Umbra's memory, progress, eviction --- */
+
+/* As vcpu/violation.c does it: a page is lent for one instruction, and taken back. */
+static void a_lent_page_goes_again(void **state)
+{
+    u64 lent = GIB(3);
+    const struct world_access read = {0, final_read};
+
+    (void)state;
+    world_make(&ept_plan);
+    assert_true(world_map(0, 0, 1, WORLD_UMBRA_START));
+    enter(0);
+    assert_int_equal(run(0, final_read), SHADOW_UMBRA_MEMORY);
+    assert_int_equal(
+        tdp_map_to(&world.tdp, WORLD_UMBRA_START, WORLD_UMBRA_START + PAGE_SIZE, lent, TDP_R | TDP_W, MT_WB),
+        TDP_OK);
+    const struct shadow_access access = {.access = ACCESS_READ, .supplied = FAULT_LINEAR_VALID | FAULT_FINAL};
+    enter(0);
+    assert_int_equal(shadow_fault(world.shadow, use.use.handle, &access, &result), SHADOW_FILLED);
+    unsigned level;
+    assert_int_equal(shadow_leaf(0, &level) & ENTRY_ADDRESS, lent);
+    assert_int_equal(tdp_unmap(&world.tdp, WORLD_UMBRA_START, WORLD_UMBRA_START + PAGE_SIZE), TDP_OK);
+    world_honour_flush();
+    enter(0);
+    assert_true(use.use.flush_tables);
+    assert_int_equal(shadow_leaf(0, &level), 0);
+    assert_int_equal(hardware_access(&use, &read), HARDWARE_FAULT);
+}
+
+static void no_progress_is_reported(void **state)
+{
+    const struct shadow_access access = {.access = ACCESS_READ, .rip = 5};
+    unsigned count = 0, flushes = 0;
+
+    (void)state;
+    world_make(&ept_plan);
+    assert_true(world_map(0, 0, 1, GIB(1)));
+    enter(0);
+    while (shadow_fault(world.shadow, use.use.handle, &access, &result) == SHADOW_FILLED) {
+        enter(0);
+        flushes += use.use.flush_tables;
+        assert_in_range(++count, 1, SHADOW_REPEAT_LIMIT + 2);
+    }
+    assert_in_range(count, SHADOW_REPEAT_LIMIT - 2, SHADOW_REPEAT_LIMIT + 2);
+    assert_true(flushes > 0);
+}
+
+static void unsupported_roles_touch_nothing(void **state)
+{
+    struct shadow_use out;
+    struct shadow_key key;
+
+    (void)state;
+    world_make(&ept_plan);
+    key = world.root[0].key;
+    u64 used = statistics()->pages_used;
+    key.role.bits |= (u32)ROLE_EPT_SSS;
+    assert_int_equal(shadow_acquire(world.shadow, &world.cpu, &key, 0, &out), SHADOW_ROLE_UNSUPPORTED);
+    key.role = (struct paging_role){PAGING_NONE};
+    assert_int_equal(shadow_acquire(world.shadow, &world.cpu, &key, 0, &out), SHADOW_ROLE_UNSUPPORTED);
+    assert_int_equal(statistics()->pages_used, used);
+}
+
+static void the_root_used_least_recently_goes(void **state)
+{
+    u32 handle;
+    u64 pointer;
+
+    (void)state;
+    world_make(&ept_plan);
+    enter(0);
+    handle = use.use.handle;
+    for (unsigned i = 1; statistics()->roots_evicted == 0 && i < WORLD_ROOTS; i++) {
+        assert_non_null(shadow_paging(world.shadow, handle, &pointer));
+        enter(i);
+    }
+    assert_null(shadow_paging(world.shadow, handle, &pointer));
+    assert_int_equal(statistics()->roots_evicted, 1);
+}
+
+static void l2_addresses_are_translated_by_l1(void **state)
+{
+    struct walk walk;
+
+    (void)state;
+    world_make(&ept_plan);
+    assert_true(world_map(0, MIB(2), 1, GIB(1)));
+    enter(0);
+    assert_int_equal(shadow_translate(world.shadow, use.use.handle, l2_gpa(MIB(2) + 5), ACCESS_READ, &walk),
+                     WALK_OK);
+    assert_int_equal(walk.address, GIB(1) + 5);
+    assert_int_equal(shadow_translate(world.shadow, use.use.handle, l2_gpa(0), ACCESS_READ, &walk),
+                     WALK_FAULT);
+}
+
+/* --- the five classes --- */
+
+/* CVE-2026-53359: a child was reused by its frame alone. One frame as table of two levels, and under two
+ * roles. */
+static void a_child_is_more_than_its_frame(void **state)
+{
+    u64 frame;
+
+    (void)state;
+    world_make(&ept_plan);
+    assert_true(world_map(0, 0, 1, GIB(1)));
+    frame = entry_at(0, 0, 1) & ~PAGE_MASK;
+    /* The level-1 table is also the level-2 table of the second GByte: its entry 0 maps `GIB(1)` as a table.
+     */
+    u64 upper = entry_at(0, GIB(1), 3);
+    world_l1_store(upper, frame | 0x707);
+    world_l1_store(frame, (WORLD_FRAMES_START + 5 * PAGE_SIZE) | 0x737);
+    world_l1_store(WORLD_FRAMES_START + 5 * PAGE_SIZE, GIB(2) | 0x737);
+    enter(0);
+    assert_int_equal(run(0, final_read), SHADOW_FILLED);
+    /* As a level-2 entry its memory type is reserved: misconfigured, and nothing of the first use shows. */
+    assert_int_equal(run(GIB(1), final_read), SHADOW_MISCONFIGURED);
+    world_l1_store(frame, (WORLD_FRAMES_START + 5 * PAGE_SIZE) | 0x707);
+    assert_int_equal(run(GIB(1), final_read), SHADOW_FILLED);
+    enter(1);
+    assert_int_equal(run(GIB(1), final_read), SHADOW_FILLED);
+    unsigned level;
+    u64 other = shadow_leaf(GIB(1), &level);
+    assert_int_equal(other & ENTRY_ADDRESS, GIB(2));
+    enter(0);
+    assert_int_equal(run(GIB(1), kernel_fetch), SHADOW_FILLED);
+}
+
+/* CVE-2026-46113: a frame that was not what the link said. L1 exchanges the table below without an
+ * invalidation. */
+static void a_link_leads_to_the_table_that_l1_names(void **state)
+{
+    (void)state;
+    world_make(&ept_plan);
+    assert_true(world_map(0, 0, 1, GIB(1)));
+    enter(0);
+    assert_int_equal(run(0, final_read), SHADOW_FILLED);
+    u64 other = WORLD_FRAMES_START + 5 * PAGE_SIZE;
+    world_l1_store(other, GIB(2) | 0x737);
+    world_l1_store(other + 8, (GIB(2) + PAGE_SIZE) | 0x737);
+    world_l1_store(entry_at(0, 0, 2), other | 0x707);
+    /* Not mapped so far, so nothing can be cached: the new table rules. */
+    assert_int_equal(run(PAGE_SIZE, final_read), SHADOW_FILLED);
+    unsigned level;
+    assert_int_equal(shadow_leaf(PAGE_SIZE, &level) & ENTRY_ADDRESS, GIB(2) + PAGE_SIZE);
+    assert_int_equal(run(0, final_read), SHADOW_FILLED);
+    assert_int_equal(shadow_leaf(0, &level) & ENTRY_ADDRESS, GIB(2));
+}
+
+/* CVE-2026-64561: something was mapped into a root that had been reclaimed. */
+static void a_reclaimed_root_is_not_filled(void **state)
+{
+    const struct shadow_access access = {.access = ACCESS_READ, .supplied = FAULT_LINEAR_VALID | FAULT_FINAL};
+
+    (void)state;
+    world_make(&ept_plan);
+    assert_true(world_map(0, 0, 1, GIB(1)));
+    enter(0);
+    struct hardware_use old = use;
+    for (unsigned i = 1; i < WORLD_ROOTS; i++)
+        enter(i);
+    u64 filled = statistics()->filled;
+    assert_int_equal(shadow_fault(world.shadow, old.use.handle, &access, &result), SHADOW_STALE);
+    assert_int_equal(statistics()->filled, filled);
+    /* The same root again: another handle, and the old one stays void. */
+    enter(0);
+    assert_int_not_equal(use.use.handle, old.use.handle);
+    assert_true(use.use.flush_tables);
+    assert_int_equal(shadow_fault(world.shadow, old.use.handle, &access, &result), SHADOW_STALE);
+}
+
+/* CVE-2026-23401: an entry for a device was put over a present one without what a replacement needs. */
+static void a_device_replaces_memory_with_a_flush(void **state)
+{
+    u64 device = GIB(3) + MIB(2);
+    unsigned level;
+
+    (void)state;
+    world_make(&ept_plan);
+    assert_int_equal(tdp_unmap(&world.tdp, device, device + MIB(2)), TDP_OK);
+    world_honour_flush();
+    assert_true(world_map(0, 0, 1, GIB(1)));
+    u64 where = entry_at(0, 0, 1);
+    world_l1_store(where, world_peek(where) & ~BIT(1));
+    enter(0);
+    assert_int_equal(run(0, final_read), SHADOW_FILLED);
+    world_l1_store(where, device | 0x707);
+    assert_int_equal(run(0, final_write), SHADOW_POLICY);
+    assert_int_equal(result.own.address.raw, device);
+    assert_int_equal(tdp_map(&world.tdp, device, device + PAGE_SIZE, TDP_RWX, MT_UC), TDP_OK);
+    enter(0);
+    u64 flushes = statistics()->flushes;
+    assert_int_equal(run(0, final_write), SHADOW_FILLED);
+    assert_true(statistics()->flushes > flushes);
+    u64 leaf = shadow_leaf(0, &level);
+    assert_int_equal(leaf & ENTRY_ADDRESS, device);
+    assert_int_equal(leaf >> 3 & 7, MT_UC);
+}
+
+/*
+ * CVE-2026-72287: what depends on second-level paging was checked after it had been used with paging off.
+ * Here a root is found only by a role that has tables; unsupported_roles_touch_nothing() is that test.
+ */
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(only_written_tables_are_compared),
+        cmocka_unit_test(changes_after_the_invalidation_count),
+        cmocka_unit_test(nothing_new_costs_no_flush),
+        cmocka_unit_test(each_asid_is_flushed_for_itself),
+        cmocka_unit_test(writes_that_set_no_flag_are_found),
+        cmocka_unit_test(tables_that_l2_can_write_are_compared),
+        cmocka_unit_test(the_smallest_page_of_all_counts),
+        cmocka_unit_test(the_dirty_flag_waits_for_a_write),
+        cmocka_unit_test(execute_for_user_and_supervisor_apart),
+        cmocka_unit_test(suppressed_virtualization_exceptions),
+        cmocka_unit_test(a_lent_page_goes_again),
+        cmocka_unit_test(no_progress_is_reported),
+        cmocka_unit_test(unsupported_roles_touch_nothing),
+        cmocka_unit_test(the_root_used_least_recently_goes),
+        cmocka_unit_test(l2_addresses_are_translated_by_l1),
+        cmocka_unit_test(a_child_is_more_than_its_frame),
+        cmocka_unit_test(a_link_leads_to_the_table_that_l1_names),
+        cmocka_unit_test(a_reclaimed_root_is_not_filled),
+        cmocka_unit_test(a_device_replaces_memory_with_a_flush),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
