@@ -231,6 +231,7 @@ void boot_main(u32 magic, u32 physical)
     die_if(boot_machine_init(&config));
     machine.hypercalls = options.hypercalls;
     machine.nested = options.nested;
+    machine.vmcs_shadowing = options.vmcs_shadowing;
 
     boot_switch_stack(create_cpu(0)->stack_top, run_guest);
 }

@@ -124,6 +124,13 @@ static bool set_nested(struct boot_options *options, struct text value, enum opt
     return options->nested || text_is(value, "off");
 }
 
+static bool set_vmcs_shadowing(struct boot_options *options, struct text value, enum option_fault *fault)
+{
+    options->vmcs_shadowing = text_is(value, "on");
+    *fault = OPTION_BAD_VALUE;
+    return options->vmcs_shadowing || text_is(value, "off");
+}
+
 /* What to do about CPUs that this version does not control: see check_cpus() in boot/main.c. */
 static bool set_cpus(struct boot_options *options, struct text value, enum option_fault *fault)
 {
@@ -151,6 +158,7 @@ static const struct option table[] = {
      set_console},
     {"loglevel", "error, warn, info or debug", set_log_level},
     {"nested", "on or off", set_nested},
+    {"vmcs-shadowing", "on or off", set_vmcs_shadowing},
     {"cpus", "one or unprotected", set_cpus},
     {"hypercalls", "off, kernel or user", set_hypercalls},
 };
@@ -220,6 +228,7 @@ void options_parse(struct boot_options *options, const char *line)
     options->serial_baud = (u32)SERIAL_BAUD_MAX;
     options->log_level = LOG_INFO;
     options->hypercalls = HYPERCALLS_KERNEL;
+    options->vmcs_shadowing = true;
 
     struct text word = next_word(&line);
     /* The loader's own name for Umbra, which is no option. */

@@ -30,6 +30,7 @@ struct boot_options {
     u32 serial_baud; /* divides 115,200 */
     enum log_level log_level;
     bool nested;           /* nested=on: the guest is shown virtualization */
+    bool vmcs_shadowing;   /* vmcs-shadowing=off clears it: nested VMX goes without */
     bool unprotected_cpus; /* cpus=unprotected: go on although the guest can start CPUs outside of Umbra */
     enum hypercall_callers hypercalls;
     unsigned complaint_count; /* how many there were; only the first OPTION_COMPLAINTS_MAX are kept */

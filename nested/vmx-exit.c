@@ -8,6 +8,7 @@
 #include "arch/reset.h"
 #include "mm/guest-mem.h"
 #include "nested/vmx-capability.h"
+#include "nested/vmx-shadowing.h"
 #include "nested/vmx-verdict.h"
 #include "nested/vmx-vmcs02.h"
 #include "vmx/exit-reason.h"
@@ -149,6 +150,7 @@ static void load_host_state(struct vcpu *vcpu, struct switched_registers *regist
     const struct vmcs12 *vmcs12 = &nested_vmx_of(vcpu)->vmcs12;
     bool host64 = (vmcs12->exit_controls & EXIT_HOST_64) != 0;
 
+    vmx_shadowing_publish(vcpu);
     load_host_control_registers(vcpu, vmcs12, host64);
     load_host_switched(vmcs12, registers, host64);
     load_host_segments(vmcs12, host64);

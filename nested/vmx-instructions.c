@@ -13,6 +13,7 @@
 #include "nested/vmx-fields.h"
 #include "nested/vmx-nested.h"
 #include "nested/vmx-operand.h"
+#include "nested/vmx-shadowing.h"
 #include "vmx/exit-reason.h"
 #include "vmx/vmx.h"
 
@@ -102,10 +103,13 @@ static void write_region(u64 address, const void *src, size_t bytes)
 }
 
 /* The region has what vmcs12 has, and there is no current VMCS. */
-static void put_current_away(struct nested_vmx *nested)
+static void put_current_away(struct vcpu *vcpu)
 {
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+
     if (nested->current == NO_VMCS)
         return;
+    vmx_shadowing_end(vcpu);
     write_region(nested->current, &nested->vmcs12, sizeof(nested->vmcs12));
     nested->current = NO_VMCS;
 }
@@ -115,13 +119,14 @@ static void make_current(struct vcpu *vcpu, u64 region, u32 revision)
 {
     struct nested_vmx *nested = nested_vmx_of(vcpu);
 
-    put_current_away(nested);
+    put_current_away(vcpu);
     (void)guest_read(gpa(region), &nested->vmcs12, sizeof(nested->vmcs12));
     nested->vmcs12.revision = revision;
     nested->current = region;
     nested->dirty = VMCS12_ALL;
     nested->checked = 0;
     nested_vmx_select_vmcs02(vcpu);
+    vmx_shadowing_begin(vcpu);
 }
 
 /* --- VMXON, VMXOFF --- */
@@ -165,7 +170,7 @@ static enum exit_action vmxoff(struct vcpu *vcpu)
 {
     struct nested_vmx *nested = nested_vmx_of(vcpu);
 
-    put_current_away(nested);
+    put_current_away(vcpu);
     nested_vmx_forget_vmcs02(vcpu, NO_VMCS);
     nested->vmx_operation = false;
     (void)nested_vmx_succeed(vcpu);
@@ -189,7 +194,7 @@ static enum exit_action vmclear(struct vcpu *vcpu)
     if (region == nested->vmxon_pointer)
         return nested_vmx_fail(vcpu, VMX_ERROR_VMCLEAR_VMXON_POINTER);
     if (region == nested->current)
-        put_current_away(nested);
+        put_current_away(vcpu);
     write_region(region + offsetof(struct vmcs12, launch_state), &clear, sizeof(clear));
     nested_vmx_forget_vmcs02(vcpu, region);
     return nested_vmx_succeed(vcpu);
@@ -291,6 +296,8 @@ static enum exit_action vmwrite_for_l1(struct vcpu *vcpu)
     vmcs12_write(&nested->vmcs12, field, (encoding & VMCS_FIELD_HIGH) != 0, value);
     nested->dirty |= field->group;
     nested->checked &= ~(u32)field->group;
+    if (field->read_only)
+        vmx_shadowing_publish(vcpu);
     return nested_vmx_succeed(vcpu);
 }
 
@@ -445,6 +452,7 @@ static enum exit_action enter(struct vcpu *vcpu, bool launch)
 {
     const struct nested_vmx *nested = nested_vmx_of(vcpu);
 
+    vmx_shadowing_collect(vcpu);
     if (nested->current == NO_VMCS || (nested->vmcs12.revision & VMCS_SHADOW_INDICATOR) != 0)
         return fail_invalid();
     if ((vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_BY_MOV_SS) != 0)

@@ -16,6 +16,13 @@
 /* The current-VMCS pointer and the VMCS link pointer while there is none (SDM vol. 3C 25.1). */
 #define NO_VMCS (~0ull)
 
+/* vmx-shadowing.c */
+struct vmcs_shadowing {
+    hpa_t vmcs, vmread_bitmap, vmwrite_bitmap; /* a frame each */
+    bool available;                            /* the CPU has it, and the option is on */
+    bool active;                               /* L1 has a current VMCS */
+};
+
 struct vmcs02_state; /* the transitions' own: the cache of vmcs02s and what L2 runs on */
 
 /*
@@ -50,6 +57,7 @@ struct nested_vmx {
     struct paging l1_paging;
     u64 l1_pdptes[VMCS_PDPTES];
 
+    struct vmcs_shadowing shadowing;
     struct vmcs02_state *vmcs02;
 };
 

@@ -6,6 +6,7 @@
 #include "nested/vmx-capability.h"
 #include "nested/vmx-nested.h"
 #include "nested/vmx-operand.h"
+#include "nested/vmx-shadowing.h"
 
 #define LEAF1_ECX_VMX BIT(5)
 
@@ -61,5 +62,5 @@ bool nested_vmx_init(struct vcpu *vcpu)
     vmx_hardware_read(&hardware);
     nested_vmx_capability_compute(&hardware, &nested_vmx_capability);
     nested_hooks = &hooks;
-    return nested_vmx_transitions_init(vcpu);
+    return vmx_shadowing_init(vcpu) && nested_vmx_transitions_init(vcpu);
 }

@@ -110,6 +110,12 @@ static void test_nested(void **state)
     assert_int_equal(options.complaint_count, 0);
     assert_false(options.nested);
     assert_complaint("nested=maybe", OPTION_BAD_VALUE, "nested=maybe");
+    parse("");
+    assert_true(options.vmcs_shadowing);
+    parse("vmcs-shadowing=off");
+    assert_int_equal(options.complaint_count, 0);
+    assert_false(options.vmcs_shadowing);
+    assert_complaint("vmcs-shadowing=1", OPTION_BAD_VALUE, "vmcs-shadowing=1");
 }
 
 static void test_other_options(void **state)
