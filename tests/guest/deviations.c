@@ -42,6 +42,10 @@ static const struct deviation {
     {TCG, ANYWHERE, "paging.four_level_pml4e_bit_8", "bit 8 of a PML4 entry may be set"},
     {BOCHS, UNDER_UMBRA, "second_level.xu_bit_of_data_accesses", "XU is reported in bit 13 instead of 6"},
     {BOCHS, UNDER_UMBRA, "second_level.read_bit_of_walks", "with EPT A/D bit 1 alone, not bits 0 and 1"},
+    {BOCHS, BARE, "vmx-ept.mbec_*.user_execute_bit",
+     "user-execute permission is told in bit 13 instead of 6"},
+    {BOCHS, ANYWHERE, "vmx-ept.walk.flag_denied*",
+     "a walk sets flags of L2's tables whether EPT allows it or not"},
     {TCG, BARE, "exceptions.invd_ring3", "INVD does not check CPL"},
 };
 

@@ -26,6 +26,7 @@ static const struct {
     {"exits", group_exits},
     {"hostile", group_hostile},
     {"triple", group_triple},
+    {"vmx-ept", group_vmx_ept},
     {"vmx-exits", group_vmx_exits},
 };
 
