@@ -252,7 +252,6 @@ enum exit_action l2_reflect(struct vcpu *vcpu, const struct l2_exit_information 
     if (msr_list_store(vcpu, vmcs12->exit_msr_store, vmcs12->exit_msr_store_count) != MSR_LIST_DONE)
         vmx_abort(vcpu, ABORT_MSR_STORE);
     forget_step(vcpu, nested->vmcs02);
-    l2_flush_without_vpid(vcpu, vmcs12);
     l2_leave_vmcs02(vcpu);
     load_host_state(vcpu, &registers, l1_nmi_blocking_after_exit(vmcs12, nmi_exit));
     return EXIT_RESUME;

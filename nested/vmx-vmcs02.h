@@ -87,7 +87,8 @@ void vmcs02_save(const struct vmcs02_state *state, struct vmcs12 *vmcs12);
 void l2_acquire_tables(struct vcpu *vcpu, struct nested_vmx *nested);
 /* What L1's EPT pointer and controls ask of a shadow. */
 struct shadow_key l2_shadow_key(const struct vmcs12 *vmcs12);
-/* A transition between L1 and L2 drops linear translations if L1 uses no VPIDs. */
+/* A transition between L1 and L2 drops linear translations if L1 uses no VPIDs: L2's at each entry, which
+ * does for the exit before it, too. */
 void l2_flush_without_vpid(struct vcpu *vcpu, const struct vmcs12 *vmcs12);
 /* An EPT violation or misconfiguration of L2. */
 enum exit_action l2_second_level_exit(struct vcpu *vcpu, u32 reason);
