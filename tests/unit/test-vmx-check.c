@@ -158,6 +158,8 @@ static const struct single singles[] = {
     FAILS(EVENT_ERROR_CODE, 64, PUT(entry_interruption, 0x80000c80)),
     FAILS(EVENT_ERROR_CODE, REAL, PUT(entry_interruption, 0x80000b0d)),
     OK(REAL, PUT(entry_interruption, 0x8000030d)),
+    FAILS(EVENT_ERROR_CODE, 32, FLIP(guest_cr0, CR0_PE | CR0_PG), PUT(entry_interruption, 0x8000030d)),
+    FAILS(GUEST_CR0, 32, FLIP(guest_cr0, CR0_PE | CR0_PG), PUT(entry_interruption, 0x80000b0d)),
     FAILS(EVENT_ERROR_CODE_RESERVED, 64, PUT(entry_interruption, 0x80000b0e), PUT(entry_error_code, 0x10000)),
     FAILS(EVENT_ERROR_CODE_RESERVED, 64, PUT(entry_interruption, 0x80000b0e), PUT(entry_error_code, BIT(31))),
     OK(64, PUT(entry_interruption, 0x80000306), PUT(entry_error_code, 0xffffffff)),
