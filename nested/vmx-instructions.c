@@ -26,7 +26,7 @@
 
 static enum exit_action end(u64 flag)
 {
-    vmwrite(VMCS_GUEST_RFLAGS, (vmread(VMCS_GUEST_RFLAGS) & ~RFLAGS_STATUS) | flag);
+    vmwrite_unchecked(VMCS_GUEST_RFLAGS, (vmread_unchecked(VMCS_GUEST_RFLAGS) & ~RFLAGS_STATUS) | flag);
     return EXIT_SKIP;
 }
 
@@ -53,15 +53,21 @@ enum exit_action nested_vmx_fail(struct vcpu *vcpu, enum vmx_instruction_error e
 
 /* --- L1's registers --- */
 
+/* VMX instructions are #UD in compatibility mode, so IA-32e mode is 64-bit mode here. */
+static bool in_64_bit_mode(void)
+{
+    return (vmread_unchecked(VMCS_GUEST_EFER) & EFER_LMA) != 0;
+}
+
 static u64 read_register(struct vcpu *vcpu, unsigned index)
 {
     u64 value = index == GPR_RSP ? vmread(VMCS_GUEST_RSP) : vcpu->gpr[index];
-    return vmx_code64() ? value : value & BITS(31, 0);
+    return in_64_bit_mode() ? value : value & BITS(31, 0);
 }
 
 static void write_register(struct vcpu *vcpu, unsigned index, u64 value)
 {
-    if (!vmx_code64())
+    if (!in_64_bit_mode())
         value &= BITS(31, 0);
     if (index == GPR_RSP)
         vmwrite(VMCS_GUEST_RSP, value);
@@ -71,12 +77,12 @@ static void write_register(struct vcpu *vcpu, unsigned index, u64 value)
 
 static unsigned privilege_level(void)
 {
-    return (unsigned)RIGHTS_DPL(vmread(VMCS_GUEST_SS_RIGHTS));
+    return (unsigned)RIGHTS_DPL(vmread_unchecked(VMCS_GUEST_SS_RIGHTS));
 }
 
 static struct vmx_operand operand_of_exit(void)
 {
-    return vmx_operand_decode((u32)vmread(VMCS_EXIT_INSTRUCTION_INFORMATION));
+    return vmx_operand_decode((u32)vmread_unchecked(VMCS_EXIT_INSTRUCTION_INFORMATION));
 }
 
 /* --- regions in L1's memory --- */
@@ -149,8 +155,6 @@ static enum exit_action vmxon(struct vcpu *vcpu)
     enum exit_action action;
     u64 region;
 
-    if (privilege_level() > 0)
-        return EXIT_GP;
     if (nested->vmx_operation)
         return nested_vmx_fail(vcpu, VMX_ERROR_VMXON_IN_ROOT);
     if (!control_registers_allow_vmx())
@@ -245,7 +249,7 @@ static enum exit_action vmptrst(struct vcpu *vcpu)
 
 static u32 operand_bytes(void)
 {
-    return vmx_code64() ? sizeof(u64) : sizeof(u32);
+    return in_64_bit_mode() ? sizeof(u64) : sizeof(u32);
 }
 
 static enum exit_action vmread_for_l1(struct vcpu *vcpu)
@@ -464,65 +468,72 @@ static enum exit_action enter(struct vcpu *vcpu, bool launch)
     return check_and_enter(vcpu, launch);
 }
 
-static enum exit_action vmlaunch(struct vcpu *vcpu)
-{
-    return enter(vcpu, true);
-}
-
-static enum exit_action vmresume(struct vcpu *vcpu)
-{
-    return enter(vcpu, false);
-}
-
-/* There is no SMM monitor. */
-static enum exit_action vmcall(struct vcpu *vcpu)
-{
-    return nested_vmx_fail(vcpu, VMX_ERROR_VMCALL_IN_ROOT);
-}
-
 /* --- all of them --- */
 
 /* #UD outside protected mode, in virtual-8086 and in compatibility mode; a CPU gives that before it exits. */
 static bool mode_allows_vmx(void)
 {
-    u64 efer = vmread(VMCS_GUEST_EFER);
-
-    return (vmread(VMCS_GUEST_CR0) & CR0_PE) != 0 && (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_VM) == 0 &&
-           ((efer & EFER_LMA) == 0 || vmx_code64());
+    if (in_64_bit_mode())
+        return (vmread_unchecked(VMCS_GUEST_CS_RIGHTS) & RIGHTS_LONG) != 0;
+    return (vmread(VMCS_GUEST_CR0) & CR0_PE) != 0 && (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_VM) == 0;
 }
 
-static bool is_offered(u32 reason)
+static bool ept_vpid_offered(u64 bit)
 {
-    u64 offered = nested_vmx_msr(&nested_vmx_capability, MSR_IA32_VMX_EPT_VPID_CAP);
+    return (nested_vmx_msr(&nested_vmx_capability, MSR_IA32_VMX_EPT_VPID_CAP) & bit) != 0;
+}
 
-    if (reason == REASON_INVEPT)
-        return (offered & EPT_INVEPT) != 0;
-    if (reason == REASON_INVVPID)
-        return (offered & VPID_INVVPID) != 0;
-    return true;
+/* In VMX operation, by CPL 0. */
+static enum exit_action execute(struct vcpu *vcpu, u32 reason)
+{
+    switch (reason) {
+    case REASON_VMREAD:
+        return vmread_for_l1(vcpu);
+    case REASON_VMWRITE:
+        return vmwrite_for_l1(vcpu);
+    case REASON_VMRESUME:
+        return enter(vcpu, false);
+    case REASON_VMLAUNCH:
+        return enter(vcpu, true);
+    case REASON_INVEPT:
+        return invept_for_l1(vcpu);
+    case REASON_INVVPID:
+        return invvpid_for_l1(vcpu);
+    case REASON_VMPTRLD:
+        return vmptrld(vcpu);
+    case REASON_VMCLEAR:
+        return vmclear(vcpu);
+    case REASON_VMPTRST:
+        return vmptrst(vcpu);
+    case REASON_VMXOFF:
+        return vmxoff(vcpu);
+    case REASON_VMXON:
+        return vmxon(vcpu);
+    default: /* VMCALL: there is no SMM monitor */
+        return nested_vmx_fail(vcpu, VMX_ERROR_VMCALL_IN_ROOT);
+    }
+}
+
+/* #UD: not in VMX operation, or an instruction that this L1 has not or that is for guests only. */
+static bool is_defined(const struct nested_vmx *nested, u32 reason)
+{
+    switch (reason) {
+    case REASON_VMXON:
+        return (vmx_guest_cr4() & CR4_VMXE) != 0;
+    case REASON_INVEPT:
+        return nested->vmx_operation && ept_vpid_offered(EPT_INVEPT);
+    case REASON_INVVPID:
+        return nested->vmx_operation && ept_vpid_offered(VPID_INVVPID);
+    case REASON_VMFUNC:
+        return false;
+    default:
+        return nested->vmx_operation;
+    }
 }
 
 enum exit_action nested_vmx_instruction(struct vcpu *vcpu, u32 reason)
 {
-    static const struct {
-        u32 reason;
-        enum exit_action (*execute)(struct vcpu *vcpu);
-    } instructions[] = {
-        {REASON_VMREAD, vmread_for_l1}, {REASON_VMWRITE, vmwrite_for_l1}, {REASON_VMRESUME, vmresume},
-        {REASON_VMLAUNCH, vmlaunch},    {REASON_INVEPT, invept_for_l1},   {REASON_INVVPID, invvpid_for_l1},
-        {REASON_VMPTRLD, vmptrld},      {REASON_VMCLEAR, vmclear},        {REASON_VMPTRST, vmptrst},
-        {REASON_VMXOFF, vmxoff},        {REASON_VMCALL, vmcall},
-    };
-
-    if (!mode_allows_vmx())
+    if (!mode_allows_vmx() || !is_defined(nested_vmx_of(vcpu), reason))
         return EXIT_UD;
-    if (reason == REASON_VMXON)
-        return (vmx_guest_cr4() & CR4_VMXE) != 0 ? vmxon(vcpu) : EXIT_UD;
-    if (!nested_vmx_of(vcpu)->vmx_operation || !is_offered(reason))
-        return EXIT_UD;
-    for (unsigned i = 0; i < ARRAY_SIZE(instructions); i++) {
-        if (instructions[i].reason == reason)
-            return privilege_level() > 0 ? EXIT_GP : instructions[i].execute(vcpu);
-    }
-    return EXIT_UD; /* VMFUNC, and what else is for guests only */
+    return privilege_level() > 0 ? EXIT_GP : execute(vcpu, reason);
 }

@@ -46,6 +46,7 @@ static const struct deviation {
      "user-execute permission is told in bit 13 instead of 6"},
     {BOCHS, ANYWHERE, "vmx-ept.walk.flag_denied*",
      "a walk sets flags of L2's tables whether EPT allows it or not"},
+    {BOCHS, BARE, "vmx-instructions.invept_type_large", "only bits 31:0 of INVEPT's type count"},
     {TCG, BARE, "exceptions.invd_ring3", "INVD does not check CPL"},
 };
 

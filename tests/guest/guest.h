@@ -309,4 +309,7 @@ void group_paging(void);
 void group_second_level(void);
 void group_vmx_exits(void);
 
+/* --- vmx-instructions.c --- */
+void group_vmx_instructions(void);
+
 #endif

@@ -28,6 +28,7 @@ static const struct {
     {"triple", group_triple},
     {"vmx-ept", group_vmx_ept},
     {"vmx-exits", group_vmx_exits},
+    {"vmx-instructions", group_vmx_instructions},
 };
 
 /* Runs the group that the first word of `list` names; false if there is no such group. */
