@@ -306,6 +306,7 @@ void group_hostile(void);
 void group_hidden(void);
 void group_vmx_ept(void);
 void group_paging(void);
+void group_paging_legacy(void);
 void group_second_level(void);
 void group_vmx_exits(void);
 

@@ -22,6 +22,7 @@ static const struct {
     {"mbec", group_mbec},
     {"gmet", group_gmet},
     {"paging", group_paging},
+    {"paging-legacy", group_paging_legacy},
     {"second-level", group_second_level},
     {"exits", group_exits},
     {"hostile", group_hostile},

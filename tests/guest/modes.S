@@ -19,6 +19,7 @@
     .text
     .code64
 /* Calls the 32-bit code at EDI with paging and long mode off; its argument in ESI. */
+    .globl trip
 trip:
     pushq %rbx
     pushq %rbp

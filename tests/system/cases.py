@@ -75,7 +75,7 @@ def guest_case(name, cpu, groups, **more):
     return Case("guest-" + name, cpu, [guest_run(cpu, groups, **more)])
 
 
-GROUPS = ("paging", "cpuid", "hidden", "msrs", "exceptions", "interrupts", "nmi", "modes", "init", "exits", "hostile")
+GROUPS = ("paging", "paging-legacy", "cpuid", "hidden", "msrs", "exceptions", "interrupts", "nmi", "modes", "init", "exits", "hostile")
 
 
 def group_cases(cpu):
