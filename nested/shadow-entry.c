@@ -16,26 +16,6 @@
 
 enum { PAT_UC = 0, PAT_WC = 1, PAT_WT = 4, PAT_WP = 5, PAT_WB = 6, PAT_UC_MINUS = 7 };
 
-unsigned shadow_entry_rights(struct paging_role role, unsigned level, u64 entry)
-{
-    if (role_is_ept(role)) {
-        u64 user = role_has(role, ROLE_MBEC) ? entry >> 7 : entry << 1;
-        return (unsigned)((entry & (EPTE_R | EPTE_W | EPTE_X)) | (user & TDP_XU));
-    }
-    /* PDPTEs of PAE have none of these bits (SDM vol. 3A table 4-8). */
-    if (role_format(role) == PAGING_PAE && level == 3)
-        return TDP_RWX;
-    return TDP_R | (unsigned)(entry & PTE_W) | ((entry & PTE_XD) != 0 ? 0 : TDP_XS | TDP_XU);
-}
-
-unsigned shadow_leaf_type(const struct shadow_root *root, unsigned level, u64 leaf)
-{
-    if (role_is_ept(root->key.role))
-        return (unsigned)(leaf >> EPTE_TYPE_SHIFT & 15);
-    u64 pat_bit = leaf & (level == 1 ? PTE_PAT_4K : PTE_PAT_LARGE);
-    return root->pat[(leaf >> 3 & 3) | (pat_bit != 0 ? 4u : 0)];
-}
-
 u64 shadow_compose_link(const struct tdp_config *format, hpa_t table, unsigned rights)
 {
     if (format->format == TDP_EPT) {

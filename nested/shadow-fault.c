@@ -11,7 +11,11 @@
 #include "mm/phys.h"
 #include "mm/tdp-format.h"
 
-enum { FLUSH_AFTER_REPEATS = 2 };
+enum {
+    FLUSH_AFTER_REPEATS = 2,
+    RECENT_USES =
+        32, /* so seldom the whole path of a page that is touched again and again is marked as used */
+};
 
 /* What one fault has to lay. */
 struct fill {
@@ -35,7 +39,7 @@ static unsigned entry_index(u64 address, unsigned level)
 
 /* What L1's entry at a level allows; levels that L1 does not have, or that are within its large page, allow
  * all. */
-static unsigned level_rights(const struct fill *fill, unsigned level)
+static inline unsigned level_rights(const struct fill *fill, unsigned level)
 {
     const struct shadow_root *root = fill->root;
     unsigned rights = TDP_RWX;
@@ -101,10 +105,20 @@ static void remember_source(struct shadow *shadow, const struct fill *fill, u32 
 /* Replaces an entry by one for the same page of memory or the same table; what allows less needs a flush. */
 static void rewrite(struct shadow *shadow, struct fill *fill, u64 *entry, u64 now)
 {
-    if (*entry != 0 && shadow_entry_same(&shadow->format, *entry, now))
+    if (shadow_entry_same(&shadow->format, *entry, now))
         return;
-    if (*entry != 0 && !shadow_entry_widened(&shadow->format, *entry, now))
+    if (!shadow_entry_widened(&shadow->format, *entry, now))
         fill->root->generation++;
+    __atomic_store_n(entry, now, __ATOMIC_RELEASE);
+    fill->changed = true;
+}
+
+static inline void put(struct shadow *shadow, struct fill *fill, u64 *entry, u64 now)
+{
+    if (*entry != 0) {
+        rewrite(shadow, fill, entry, now);
+        return;
+    }
     __atomic_store_n(entry, now, __ATOMIC_RELEASE);
     fill->changed = true;
 }
@@ -133,10 +147,10 @@ static u32 lay_link(struct shadow *shadow, struct fill *fill, u32 page, unsigned
             return child;
         shadow->pages[child].parent = page;
         shadow->pages[child].slot = (u16)slot;
+        shadow->pages[child].start = align_down(fill->address, tdp_entry_span(level));
     }
     shadow->pages[child].used = shadow->clock;
-    rewrite(
-        shadow, fill, entry,
+    put(shadow, fill, entry,
         shadow_compose_link(&shadow->format, shadow_table_address(shadow, child), level_rights(fill, level)));
     remember_source(shadow, fill, page, level, slot);
     return child;
@@ -147,17 +161,17 @@ static void lay_leaf(struct shadow *shadow, struct fill *fill, u32 page)
     const struct shadow_root *root = fill->root;
     unsigned level = fill->map_level, slot = entry_index(fill->address, level);
     u64 *entry = &shadow_table(shadow, page)[slot];
-    u64 target = align_down(fill->own->target, tdp_entry_span(level));
+    u64 offset = fill->walk->address - shadow->own_leaf_start;
+    u64 target = align_down(fill->own->target + offset, tdp_entry_span(level));
     unsigned rights = level_rights(fill, level) & fill->own->access;
 
     if (role_has(root->key.role, ROLE_GMET) && (fill->walk->rights & RIGHT_U) != 0)
         rights &= ~(unsigned)TDP_XS;
     if (*entry != 0 && level > 1 && shadow_child(shadow, *entry) != SHADOW_NONE)
         shadow_entry_drop(shadow, page, slot);
-    rewrite(shadow, fill, entry,
-            shadow_compose_leaf(shadow, level, target, rights,
-                                shadow_leaf_type(root, fill->walk->level, fill->walk->leaf),
-                                fill->own->type));
+    put(shadow, fill, entry,
+        shadow_compose_leaf(shadow, level, target, rights,
+                            shadow_leaf_type(root, fill->walk->level, fill->walk->leaf), fill->own->type));
     remember_source(shadow, fill, page, level, slot);
     if ((rights & TDP_W) != 0)
         shadow_mark_writable(shadow, align_down(fill->walk->address, tdp_entry_span(level)),
@@ -192,8 +206,47 @@ static u32 follow(struct shadow *shadow, struct fill *fill, unsigned *reached)
     return page;
 }
 
+/*
+ * Neighbours are touched one after the other: the page that got an entry last is the one, if it stands for
+ * that address and the entries of L1 above it are those of the last time, by which its way was laid.
+ */
+static bool is_recent(const struct shadow *shadow, const struct fill *fill)
+{
+    const struct shadow_page *page = &shadow->pages[shadow->recent];
+    const struct walk *walk = fill->walk;
+
+    if (page->start != align_down(fill->address, tdp_entry_span(2)) || page->root != fill->root_index ||
+        page->level != 1 || !page->in_use || fill->map_level != 1 || walk->level != 1)
+        return false;
+    for (unsigned level = walk->root_level; level > 1; level--) {
+        if (walk->entry[level].value != shadow->recent_entry[level])
+            return false;
+    }
+    return page->identity.kind == SHADOW_TABLE;
+}
+
+static void remember_recent(struct shadow *shadow, const struct fill *fill, u32 page)
+{
+    shadow->recent = page;
+    for (unsigned level = fill->walk->root_level; level > 1 && level >= fill->walk->level; level--)
+        shadow->recent_entry[level] = fill->walk->entry[level].value;
+}
+
+static void use_path(struct shadow *shadow, u32 page)
+{
+    for (; page != SHADOW_NONE; page = shadow->pages[page].parent)
+        shadow->pages[page].used = shadow->clock;
+}
+
 static bool lay(struct shadow *shadow, struct fill *fill)
 {
+    if (is_recent(shadow, fill)) {
+        if (shadow->clock - shadow->pages[shadow->recent].used >= RECENT_USES)
+            use_path(shadow, shadow->recent);
+        lay_leaf(shadow, fill, shadow->recent);
+        return true;
+    }
+
     unsigned level;
     u32 page = follow(shadow, fill, &level);
 
@@ -204,6 +257,7 @@ static bool lay(struct shadow *shadow, struct fill *fill)
             return false;
     }
     lay_leaf(shadow, fill, page);
+    remember_recent(shadow, fill, page);
     return true;
 }
 
@@ -358,21 +412,16 @@ static unsigned own_access(const struct tdp_config *format, unsigned access)
     return writes(access) ? TDP_W : TDP_R;
 }
 
-/* As tdp_lookup(); the last answer holds until the map changes, and holes are asked for again. */
-static struct tdp_leaf own_leaf(struct shadow *shadow, u64 address)
+/* As tdp_lookup(), for the start of the page; the last answer holds until the map changes, but for holes. */
+static const struct tdp_leaf *own_leaf(struct shadow *shadow, u64 address)
 {
-    struct tdp_leaf leaf = shadow->own_leaf;
-    u64 offset = address - shadow->own_leaf_start;
+    struct tdp_leaf *leaf = &shadow->own_leaf;
 
-    if (offset >= leaf.size) {
-        leaf = tdp_lookup(shadow->config.tdp, gpa(address));
-        offset = address & (leaf.size - 1);
-        leaf.target -= offset;
-        shadow->own_leaf_start = address - offset;
-        shadow->own_leaf = leaf;
-        shadow->own_leaf.size = leaf.present ? leaf.size : 0;
-    }
-    leaf.target += offset;
+    if (leaf->present && address - shadow->own_leaf_start < leaf->size)
+        return leaf;
+    *leaf = tdp_lookup(shadow->config.tdp, gpa(address));
+    shadow->own_leaf_start = align_down(address, leaf->size);
+    leaf->target -= address - shadow->own_leaf_start;
     return leaf;
 }
 
@@ -443,18 +492,18 @@ enum shadow_outcome shadow_fault(struct shadow *shadow, u32 handle, const struct
         break;
     }
 
-    struct tdp_leaf own = own_leaf(shadow, walked.address);
+    const struct tdp_leaf *own = own_leaf(shadow, walked.address);
     unsigned wanted = own_access(&shadow->format, access->access);
-    if ((wanted & ~own.access) != 0)
+    if ((wanted & ~own->access) != 0)
         return own_denies(shadow, &walked, wanted, result);
 
     struct fill fill = {
         .root = root,
         .root_index = handle % SHADOW_ROOTS,
         .walk = &walked,
-        .own = &own,
+        .own = own,
         .address = access->address.raw,
-        .map_level = smaller(walked.level, own.level),
+        .map_level = smaller(walked.level, own->level),
         .writable = root->dirty_bit == 0 || (walked.leaf & root->dirty_bit) != 0,
     };
     if (walked.root_level > SHADOW_LEVELS && walked.entry[walked.root_level].value != root->top_entry)

@@ -7,6 +7,7 @@
 #ifndef UMBRA_NESTED_SHADOW_INTERNAL_H
 #define UMBRA_NESTED_SHADOW_INTERNAL_H
 
+#include "mm/phys.h"
 #include "nested/shadow.h"
 
 enum { SHADOW_LEVELS = 4, SHADOW_ENTRIES = 512 };
@@ -36,6 +37,7 @@ struct shadow_identity {
 struct shadow_page {
     struct shadow_identity identity;
     u64 *dirty; /* the entry of Umbra's own map whose D flag tells that L1 wrote the table; NULL: none does */
+    u64 start;  /* L2's address of what entry 0 maps */
     u32 parent; /* page, or SHADOW_NONE for a root's */
     u32 used;   /* value of shadow.clock at the last fault that came through */
     u32 frame_next;   /* TABLE: next page whose table may lie in the same frame */
@@ -73,7 +75,7 @@ struct shadow {
     u64 snapshots; /* the same for L1's entries from which the table's entries were made */
     u32 free_list, clock, serial, hand;
     u32 sync_next;            /* the page that the synchronisation comes to next, should this one go away */
-    struct tdp_leaf own_leaf; /* of the last look into Umbra's own map, by its start; size 0: none */
+    struct tdp_leaf own_leaf; /* of the last look into Umbra's own map; target: of its start */
     u64 own_leaf_start;
     u64 own_changes;  /* config.tdp->changes that the tables know of */
     u32 *frame_heads; /* frame hash */
@@ -86,7 +88,9 @@ struct shadow {
         u64 page, rip;
         u32 access, count;
     } repeated;
-    u32 last_root, root_slots; /* found last; how many slots were ever used */
+    u32 recent;                              /* the page that got an entry last */
+    u64 recent_entry[PAGING_LEVELS_MAX + 1]; /* by level: L1's entries above it then */
+    u32 last_root, root_slots;               /* found last; how many slots were ever used */
     struct shadow_root root[SHADOW_ROOTS];
 };
 
@@ -107,11 +111,28 @@ _Static_assert(sizeof(struct shadow_tags) <= sizeof(struct shadow_cpu), "the opa
 
 /* --- shadow-pool.c: pages and trees --- */
 
-u64 *shadow_table(const struct shadow *shadow, u32 page);
-u64 *shadow_snapshot(const struct shadow *shadow, u32 page);
-hpa_t shadow_table_address(const struct shadow *shadow, u32 page);
+static inline u64 *shadow_table(const struct shadow *shadow, u32 page)
+{
+    return phys_to_virt(hpa(shadow->tables + (u64)page * PAGE_SIZE));
+}
+
+static inline u64 *shadow_snapshot(const struct shadow *shadow, u32 page)
+{
+    return phys_to_virt(hpa(shadow->snapshots + (u64)page * PAGE_SIZE));
+}
+
+static inline hpa_t shadow_table_address(const struct shadow *shadow, u32 page)
+{
+    return hpa(shadow->tables + (u64)page * PAGE_SIZE);
+}
+
 /* The page that a present entry of level 2 or more links to, or SHADOW_NONE if it maps a page. */
-u32 shadow_child(const struct shadow *shadow, u64 entry);
+static inline u32 shadow_child(const struct shadow *shadow, u64 entry)
+{
+    if ((entry & ENTRY_PS) != 0)
+        return SHADOW_NONE;
+    return (u32)(((entry & ENTRY_ADDRESS) - shadow->tables) / PAGE_SIZE);
+}
 
 /*
  * A page, empty, not linked yet; one that is not on the current fault's path makes room if need be.
@@ -138,9 +159,27 @@ bool shadow_may_be_written(const struct shadow *shadow, u64 address);
 /* --- shadow-entry.c: what entries mean --- */
 
 /* Rights (enum tdp_access) that an L1 entry of that level leaves to what is below it. */
-unsigned shadow_entry_rights(struct paging_role role, unsigned level, u64 entry);
+static inline unsigned shadow_entry_rights(struct paging_role role, unsigned level, u64 entry)
+{
+    if (role_is_ept(role)) {
+        u64 user = role_has(role, ROLE_MBEC) ? entry >> 7 : entry << 1;
+        return (unsigned)((entry & (EPTE_R | EPTE_W | EPTE_X)) | (user & TDP_XU));
+    }
+    /* PDPTEs of PAE have none of these bits (SDM vol. 3A table 4-8). */
+    if (role_format(role) == PAGING_PAE && level == 3)
+        return TDP_RWX;
+    return TDP_R | (unsigned)(entry & PTE_W) | ((entry & PTE_XD) != 0 ? 0 : TDP_XS | TDP_XU);
+}
+
 /* L1's memory type of a leaf, in the form that shadow_compose_leaf() understands. */
-unsigned shadow_leaf_type(const struct shadow_root *root, unsigned level, u64 leaf);
+static inline unsigned shadow_leaf_type(const struct shadow_root *root, unsigned level, u64 leaf)
+{
+    if (role_is_ept(root->key.role))
+        return (unsigned)(leaf >> EPTE_TYPE_SHIFT & 15);
+    u64 pat_bit = leaf & (level == 1 ? PTE_PAT_4K : PTE_PAT_LARGE);
+    return root->pat[(leaf >> 3 & 3) | (pat_bit != 0 ? 4u : 0)];
+}
+
 u64 shadow_compose_link(const struct tdp_config *format, hpa_t table, unsigned rights);
 u64 shadow_compose_leaf(const struct shadow *shadow, unsigned level, u64 target, unsigned rights,
                         unsigned type, enum memory_type own);

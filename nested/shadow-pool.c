@@ -19,28 +19,6 @@ enum {
     OWN_MAP_RESERVE = 256,
 };
 
-u64 *shadow_table(const struct shadow *shadow, u32 page)
-{
-    return phys_to_virt(hpa(shadow->tables + (u64)page * PAGE_SIZE));
-}
-
-u64 *shadow_snapshot(const struct shadow *shadow, u32 page)
-{
-    return phys_to_virt(hpa(shadow->snapshots + (u64)page * PAGE_SIZE));
-}
-
-hpa_t shadow_table_address(const struct shadow *shadow, u32 page)
-{
-    return hpa(shadow->tables + (u64)page * PAGE_SIZE);
-}
-
-u32 shadow_child(const struct shadow *shadow, u64 entry)
-{
-    if ((entry & ENTRY_PS) != 0)
-        return SHADOW_NONE;
-    return (u32)(((entry & ENTRY_ADDRESS) - shadow->tables) / PAGE_SIZE);
-}
-
 /* --- frames that hold L1's tables --- */
 
 static u32 *frame_bucket(const struct shadow *shadow, u64 frame)

@@ -153,6 +153,6 @@ void shadow_follow_own_map(struct shadow *shadow)
     if (shadow->own_changes == shadow->config.tdp->changes)
         return;
     shadow->own_changes = shadow->config.tdp->changes;
-    shadow->own_leaf.size = 0;
+    shadow->own_leaf.present = false;
     shadow_drop_everything(shadow);
 }
