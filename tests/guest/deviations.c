@@ -47,6 +47,10 @@ static const struct deviation {
     {BOCHS, ANYWHERE, "vmx-ept.walk.flag_denied*",
      "a walk sets flags of L2's tables whether EPT allows it or not"},
     {BOCHS, BARE, "vmx-instructions.invept_type_large", "only bits 31:0 of INVEPT's type count"},
+    {BOCHS, BARE, "vmx-checks.entry_to_smm", "the control is checked with guest state"},
+    {BOCHS, BARE, "vmx-checks.debugctl", "reserved bits of IA32_DEBUGCTL are not checked"},
+    {BOCHS, BARE, "vmx-checks.activity_event", "any exception may be injected into HLT"},
+    {BOCHS, BARE, "vmx-checks.pending_bs*", "BS is not compared with RFLAGS.TF"},
     {TCG, BARE, "exceptions.invd_ring3", "INVD does not check CPL"},
 };
 

@@ -313,4 +313,7 @@ void group_vmx_exits(void);
 /* --- vmx-instructions.c --- */
 void group_vmx_instructions(void);
 
+/* --- vmx-checks.c --- */
+void group_vmx_checks(void);
+
 #endif

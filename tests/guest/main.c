@@ -30,6 +30,7 @@ static const struct {
     {"vmx-ept", group_vmx_ept},
     {"vmx-exits", group_vmx_exits},
     {"vmx-instructions", group_vmx_instructions},
+    {"vmx-checks", group_vmx_checks},
 };
 
 /* Runs the group that the first word of `list` names; false if there is no such group. */
