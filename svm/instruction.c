@@ -75,25 +75,45 @@ static void set_next_rip(struct svm_vcpu *svm, u64 length)
     svm->next_rip = svm_context(svm).code64 ? next : (u32)next;
 }
 
+static struct svm_last_instruction *site_of(struct svm_vcpu *svm, u64 rip)
+{
+    return &svm->site[(rip ^ rip >> 4) % SVM_SITES];
+}
+
+/* As svm_is_last_instruction(), for three bytes, and for the one guest that has a site: not L2. */
+static bool is_known_site(const struct svm_vcpu *svm, const struct svm_last_instruction *site,
+                          enum svm_instruction which)
+{
+    const struct vmcb_save *save = &svm->vmcb->save;
+    const u8 *third = (const u8 *)site->bytes + sizeof(u16);
+
+    return site->bytes != NULL && !svm->vcpu->l2_running && site->rip == save->rip &&
+           site->cr3 == save->cr3 && site->cs_attributes == save->cs.attributes && site->efer == save->efer &&
+           __atomic_load_n(site->bytes, __ATOMIC_RELAXED) ==
+               (OPCODE_ESCAPE | instructions[which].opcode << 8) &&
+           __atomic_load_n(third, __ATOMIC_RELAXED) == instructions[which].modrm;
+}
+
 /* For the next exit by the same instruction: a loop around CPUID is what a guest measures a hypervisor with.
  */
-static void remember(struct svm_vcpu *svm, const struct linear_context *context)
+static void remember(struct svm_vcpu *svm, struct svm_last_instruction *last, size_t bytes,
+                     const struct linear_context *context)
 {
     const struct vmcb_save *save = &svm->vmcb->save;
     unsigned access = ACCESS_FETCH | (context->cpl == 3 ? ACCESS_USER : 0);
     struct walk code;
 
-    svm->last.cs_attributes = SVM_LAST_NONE;
+    last->cs_attributes = SVM_LAST_NONE;
     if (!context->code_64 || context->host != NULL ||
         walk(context->paging, context->memory, context->root, save->rip, access, &code) != WALK_OK)
         return;
-    svm->last.bytes = guest_view(gpa(code.address), sizeof(*svm->last.bytes));
-    if (svm->last.bytes == NULL)
+    last->bytes = guest_view(gpa(code.address), bytes);
+    if (last->bytes == NULL)
         return;
-    svm->last.rip = save->rip;
-    svm->last.cr3 = save->cr3;
-    svm->last.efer = save->efer;
-    svm->last.cs_attributes = save->cs.attributes;
+    last->rip = save->rip;
+    last->cr3 = save->cr3;
+    last->efer = save->efer;
+    last->cs_attributes = save->cs.attributes;
 }
 
 /*
@@ -102,10 +122,18 @@ static void remember(struct svm_vcpu *svm, const struct linear_context *context)
  */
 bool svm_decode_next_rip(struct svm_vcpu *svm, enum svm_instruction which)
 {
+    size_t wanted = instructions[which].bytes;
+    struct svm_last_instruction *last =
+        wanted == sizeof(u16) ? &svm->last : site_of(svm, svm->vmcb->save.rip);
+
+    if (wanted != sizeof(u16) && is_known_site(svm, last, which)) {
+        set_next_rip(svm, wanted);
+        return true;
+    }
+
     struct linear_context context = svm_linear_context(svm);
     struct instruction decoded;
     u8 bytes[3];
-    size_t wanted = instructions[which].bytes;
     size_t count = linear_fetch(&context, svm_linear_rip(svm), bytes, wanted);
 
     /* In ROM or a device's memory, which Umbra does not read: prefixes are assumed to be absent. */
@@ -113,8 +141,8 @@ bool svm_decode_next_rip(struct svm_vcpu *svm, enum svm_instruction which)
                                     (wanted == 2 || bytes[2] == instructions[which].modrm));
     if (plain) {
         set_next_rip(svm, wanted);
-        if (count == sizeof(u16))
-            remember(svm, &context);
+        if (count == wanted && !svm->vcpu->l2_running)
+            remember(svm, last, wanted, &context);
         return true;
     }
     if (!svm_fetch_instruction(svm, &decoded) || !svm_instruction_is(&decoded, which))

@@ -39,6 +39,10 @@ struct svm_last_instruction {
 };
 #define SVM_LAST_NONE 0xffffu /* attributes have 12 bits */
 
+/* So many instructions of three bytes are remembered likewise, by RIP: those of an L1 that runs a guest are
+ * few. */
+enum { SVM_SITES = 16 };
+
 /* The stack frame of svm_run_loop(), which C changes while an exit is handled. */
 struct svm_frame {
     u64 vcpu;
@@ -60,6 +64,7 @@ struct svm_vcpu {
     hpa_t host_vmcb_frame; /* Umbra's own state that VMRUN does not switch, for VMSAVE and VMLOAD */
     u64 efer_writable;
     struct svm_last_instruction last;
+    struct svm_last_instruction site[SVM_SITES];
     struct paging paging; /* the guest's, for svm_linear_context() */
     struct svm_step step;
     struct svm_frame *frame; /* valid once the guest runs */

@@ -434,15 +434,30 @@ static void test_last_instruction(void **state)
     vmcb.save.efer = EFER_SVME;
     assert_false(remembered(SVM_INSTRUCTION_RDMSR));
 
-    /* Across two pages, and of three bytes. */
+    /* Across two pages. */
     vmcb.save.efer |= EFER_LMA;
     vmcb.save.rip = 0x401fff;
     assert_false(remembered(SVM_INSTRUCTION_RDMSR));
     assert_false(remembered(SVM_INSTRUCTION_RDMSR));
     vmcb.save.rip = 0x401000;
+
+    /* Of three bytes, each of which counts; several at a time; never of a guest of the guest. */
     set_code("\x0f\x01\xd9", 3);
     assert_false(remembered(SVM_INSTRUCTION_VMMCALL));
+    assert_true(remembered(SVM_INSTRUCTION_VMMCALL));
+    assert_int_equal(svm.next_rip, 0x401003);
+    vmcb.save.rip = 0x401004;
     assert_false(remembered(SVM_INSTRUCTION_VMMCALL));
+    vmcb.save.rip = 0x401000;
+    assert_true(remembered(SVM_INSTRUCTION_VMMCALL));
+    vcpu.l2_running = true;
+    assert_false(remembered(SVM_INSTRUCTION_VMMCALL));
+    vcpu.l2_running = false;
+    set_code("\x0f\x01\xd8", 3);
+    assert_false(remembered(SVM_INSTRUCTION_VMMCALL)); /* the guest has changed it since the exit */
+    assert_true(svm_find_next_rip(&svm, SVM_INSTRUCTION_VMRUN));
+    vmcb.save.cr3 = 0x6000;
+    assert_false(remembered(SVM_INSTRUCTION_VMRUN));
 }
 
 static bool needs_svm(const char *bytes, size_t count)
