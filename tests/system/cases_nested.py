@@ -65,10 +65,22 @@ def kvm_cases(cpu, umbra, suffix):
     return [cases.Case(name + suffix, cpu, [run], seconds=seconds) for name, run, seconds in runs]
 
 
+# The test guest as an L1 of its own. With and without VMCS shadowing, L1 sees the same.
+VMX_GROUPS = "vmx-instructions,vmx-checks,vmx-exits,vmx-ept"
+
+
+def vmx_cases():
+    found = [cases.guest_case("vmx-bare", "intel", VMX_GROUPS, umbra=None)]
+    for name, words in (("vmx", "nested=on"), ("vmx-without-shadowing", "nested=on vmcs-shadowing=off")):
+        found.append(cases.guest_case(name, "intel", VMX_GROUPS, umbra=cases.UMBRA, options=("--umbra-args", words)))
+    return found
+
+
 # The vendors whose nested virtualization Umbra has.
 NESTED = ("intel",)
 
 
 def all_cases(cpus, _files):
     bare = [case for cpu in cpus for case in kvm_cases(cpu, None, "-bare")]
-    return bare + [case for cpu in cpus if cpu in NESTED for case in kvm_cases(cpu, cases.UMBRA, "")]
+    guest = vmx_cases() if "intel" in cpus else []
+    return guest + bare + [case for cpu in cpus if cpu in NESTED for case in kvm_cases(cpu, cases.UMBRA, "")]
