@@ -11,12 +11,13 @@ enum { LOG_RING_BYTES = 16384, LOG_LINE_BYTES = 320 };
 
 static const char log_prefix[] = "umbra: ";
 
-/* Found in a memory dump by its first bytes. */
+/* Found in a memory dump by its first bytes, which log_emit() writes: with an initial value all of it would
+ * be in the image file. */
 static struct {
     char magic[16];
     u64 written; /* bytes so far; the ring position is this modulo LOG_RING_BYTES */
     char text[LOG_RING_BYTES];
-} log_ring = {.magic = "umbra log ring"};
+} log_ring;
 
 static struct {
     log_sink_fn write;
@@ -59,6 +60,10 @@ void log_quiet(bool quiet)
 
 static void log_emit(const char *text, size_t length)
 {
+    static const char magic[sizeof(log_ring.magic)] = "umbra log ring";
+
+    if (log_ring.written == 0)
+        memcpy(log_ring.magic, magic, sizeof(magic));
     for (size_t i = 0; i < length; i++)
         log_ring.text[log_ring.written++ % LOG_RING_BYTES] = text[i];
     for (unsigned i = 0; i < LOG_SINKS; i++) {
