@@ -427,7 +427,8 @@ static void skip_instruction(u64 rip)
         vmwrite_unchecked(VMCS_GUEST_RIP, next);
 }
 
-void vmx_finish_exit(struct vcpu *vcpu, enum exit_action action, u64 rip)
+static inline __attribute__((always_inline)) void end_exit(struct vcpu *vcpu, enum exit_action action,
+                                                           u64 rip)
 {
     if (__builtin_expect(action == EXIT_SKIP, true))
         skip_instruction(rip);
@@ -435,6 +436,11 @@ void vmx_finish_exit(struct vcpu *vcpu, enum exit_action action, u64 rip)
         finish_exit(vcpu, action);
     if (__builtin_expect(machine.tdp.flush_pending, false))
         vmx_flush_tdp(vcpu);
+}
+
+void vmx_finish_exit(struct vcpu *vcpu, enum exit_action action, u64 rip)
+{
+    end_exit(vcpu, action, rip);
 }
 
 void vmx_exit(struct vcpu *vcpu)
@@ -445,7 +451,7 @@ void vmx_exit(struct vcpu *vcpu)
         strange_exit(reason);
     u64 rip = vmread_unchecked(VMCS_GUEST_RIP);
     account_exit(&vcpu->accounting, reason, read_tsc(), rip, 0);
-    vmx_finish_exit(vcpu, exit_table[reason].handle(vcpu), rip);
+    end_exit(vcpu, exit_table[reason].handle(vcpu), rip);
 }
 
 /*
