@@ -73,6 +73,8 @@ def vmx_cases():
     found = [cases.guest_case("vmx-bare", "intel", VMX_GROUPS, umbra=None)]
     for name, words in (("vmx", "nested=on"), ("vmx-without-shadowing", "nested=on vmcs-shadowing=off")):
         found.append(cases.guest_case(name, "intel", VMX_GROUPS, umbra=cases.UMBRA, options=("--umbra-args", words)))
+    found.append(cases.guest_case("vmx-without-mbec", "intel", VMX_GROUPS, umbra=cases.UMBRA, model="broadwell_ult",
+                                  options=("--umbra-args", "nested=on")))
     return found
 
 
