@@ -51,6 +51,9 @@ static const struct deviation {
     {BOCHS, BARE, "vmx-checks.debugctl", "reserved bits of IA32_DEBUGCTL are not checked"},
     {BOCHS, BARE, "vmx-checks.activity_event", "any exception may be injected into HLT"},
     {BOCHS, BARE, "vmx-checks.pending_bs*", "BS is not compared with RFLAGS.TF"},
+    {BOCHS, BARE, "vmx-events.virtual_nmi.second_refused",
+     "an NMI is injected though virtual NMIs are blocked"},
+    {BOCHS, ANYWHERE, "vmx-events.interrupt.without_if", "RFLAGS.IF blocks interrupts that exit, too"},
     {TCG, BARE, "exceptions.invd_ring3", "INVD does not check CPL"},
 };
 
