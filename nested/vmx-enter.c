@@ -72,6 +72,17 @@ static enum exit_action fail(struct vcpu *vcpu, u32 reason, u64 qualification)
     return nested_vmx_entry_failure(vcpu, reason, qualification);
 }
 
+/*
+ * An L1 that keeps a log of dirty pages without VPIDs may clear dirty flags and count on its entries, which
+ * drop all combined mappings (SDM vol. 3C 29.4.3.1), to have them set and logged anew: it sees no difference
+ * to a CPU that keeps no guest-physical mappings of pages. One with VPIDs has to execute INVEPT anyway.
+ */
+static void see_cleared_dirty_flags(const struct vmcs12 *vmcs12)
+{
+    if ((vmcs12_secondary(vmcs12) & (SECONDARY_PML | SECONDARY_VPID)) == SECONDARY_PML)
+        shadow_invalidate_pointer(nested_vmx_shadow(), vmcs12->ept_pointer);
+}
+
 enum exit_action nested_vmx_enter(struct vcpu *vcpu, bool launch)
 {
     struct nested_vmx *nested = nested_vmx_of(vcpu);
@@ -92,6 +103,7 @@ enum exit_action nested_vmx_enter(struct vcpu *vcpu, bool launch)
         return fail(vcpu, REASON_ENTRY_MSR_LOADING, failed);
     inject(vmcs12);
     l2_flush_without_vpid(vcpu, vmcs12);
+    see_cleared_dirty_flags(vmcs12);
     l2_acquire_tables(vcpu, nested);
     vcpu->l2_running = true;
     if (state->active->launched)
