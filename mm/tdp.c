@@ -400,6 +400,7 @@ u64 *tdp_track(struct tdp *tdp, gpa_t page)
     return tdp_entry_present(&tdp->config, read_entry(slot)) ? slot : NULL;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the builtin writes *entry, unseen by the checker. */
 void tdp_clear_dirty(struct tdp *tdp, u64 *entry)
 {
     u64 dirty = tdp->config.format == TDP_NPT ? PTE_D : EPTE_D;

@@ -103,8 +103,7 @@ static void remember_source(struct shadow *shadow, const struct fill *fill, u32 
 }
 
 /* Replaces an entry by one for the same page of memory or the same table; what allows less needs a flush. */
-/* NOLINTNEXTLINE(readability-non-const-parameter): the checker does not see that the builtin writes *entry.
- */
+/* NOLINTNEXTLINE(readability-non-const-parameter): the builtin writes *entry, unseen by the checker. */
 static void rewrite(struct shadow *shadow, struct fill *fill, u64 *entry, u64 now)
 {
     if (shadow_entry_same(&shadow->format, *entry, now))
