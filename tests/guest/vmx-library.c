@@ -200,7 +200,6 @@ static void reset_controls(void)
         VMCS_CR0_SHADOW,
         VMCS_CR4_SHADOW,
         VMCS_TPR_THRESHOLD,
-        VMCS_XSS_EXITING_BITMAP,
     };
 
     for (unsigned word = 0; word < WORDS; word++) {
@@ -213,6 +212,8 @@ static void reset_controls(void)
     vmwrite(VMCS_EPT_POINTER, ept_pointer());
     if (vmx_has(WORD_SECONDARY, SECONDARY_VPID))
         vmwrite(VMCS_VPID, 1);
+    if (vmx_has(WORD_SECONDARY, SECONDARY_XSAVES))
+        vmwrite(VMCS_XSS_EXITING_BITMAP, 0);
 }
 
 static void reset_host(void)
