@@ -4,9 +4,12 @@
 
 #include "arch/x86.h"
 
-/* What a permission map takes from its base on: 15.10.1, 15.11. The base's low bits are ignored. */
-#define IOPM_BYTES  (3 * PAGE_SIZE)
-#define MSRPM_BYTES (2 * PAGE_SIZE)
+/*
+ * What a permission map takes from its base on: 15.10.1, 15.11. The base's low bits are ignored. The MSR map
+ * has two pages, but CPUs refuse it at the last two of the address space: their check is the same for both
+ * maps.
+ */
+#define MAP_BYTES (3 * PAGE_SIZE)
 
 static bool long_mode_paging(const struct vmcb_save *save)
 {
@@ -62,10 +65,10 @@ static bool intercepted(const struct vmcb_control *control, u32 code)
     return (control->intercept[code / 32] >> code % 32 & 1) != 0;
 }
 
-static bool map_fits(u64 base, u64 bytes, u64 limit)
+static bool map_fits(u64 base, u64 limit)
 {
     base = align_down(base, PAGE_SIZE);
-    return base < limit && bytes <= limit - base;
+    return base < limit && MAP_BYTES <= limit - base;
 }
 
 /* 15.20: reserved types, and exceptions that are none. */
@@ -115,10 +118,8 @@ static enum svm_check check_control(const struct vmcb *vmcb12, const struct svm_
 
     if (!intercepted(control, VMEXIT_VMRUN))
         return SVM_CHECK_VMRUN_NOT_INTERCEPTED;
-    if ((intercepted(control, VMEXIT_IOIO) &&
-         !map_fits(control->iopm_base_pa, IOPM_BYTES, facts->physical_limit)) ||
-        (intercepted(control, VMEXIT_MSR) &&
-         !map_fits(control->msrpm_base_pa, MSRPM_BYTES, facts->physical_limit)))
+    if ((intercepted(control, VMEXIT_IOIO) && !map_fits(control->iopm_base_pa, facts->physical_limit)) ||
+        (intercepted(control, VMEXIT_MSR) && !map_fits(control->msrpm_base_pa, facts->physical_limit)))
         return SVM_CHECK_PERMISSION_MAP_ADDRESS;
     if (control->asid == 0)
         return SVM_CHECK_ASID_ZERO;

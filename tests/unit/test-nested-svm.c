@@ -219,7 +219,7 @@ static void make_good(void)
     intercept(&vmcb.control, VMEXIT_IOIO);
     intercept(&vmcb.control, VMEXIT_MSR);
     vmcb.control.iopm_base_pa = LIMIT - 3 * PAGE_SIZE + 0xfff;
-    vmcb.control.msrpm_base_pa = LIMIT - 2 * PAGE_SIZE + 0xfff;
+    vmcb.control.msrpm_base_pa = LIMIT - 3 * PAGE_SIZE + 0xfff;
 }
 
 #define FAILS(what, check)                                                                                   \
