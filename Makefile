@@ -85,9 +85,12 @@ UNIT_TESTS += nested-vmx-event
 unit-nested-vmx-event := nested/vmx-event.c
 UNIT_TESTS += nested-svm
 unit-nested-svm := nested/svm-capability.c nested/svm-check.c nested/svm-merge.c nested/svm-verdict.c svm/controls.c
+svm-pure := svm/controls.c svm/efer.c svm/event.c svm/exit-name.c svm/instruction.c svm/step.c svm/view.c \
+            mm/paging.c mm/paging-format.c mm/permission.c arch/decode.c arch/decode-tables.c tests/unit/svm-case.c
 UNIT_TESTS += svm
-unit-svm := svm/controls.c svm/efer.c svm/event.c svm/exit-name.c svm/instruction.c svm/step.c svm/view.c \
-            mm/paging.c mm/paging-format.c mm/permission.c arch/decode.c arch/decode-tables.c
+unit-svm := $(svm-pure)
+UNIT_TESTS += svm-step
+unit-svm-step := $(svm-pure)
 UNIT_TESTS += memmap
 unit-memmap := mm/memmap.c
 UNIT_TESTS += frame
