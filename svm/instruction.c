@@ -85,10 +85,12 @@ static bool is_known_site(const struct svm_vcpu *svm, const struct svm_last_inst
                           enum svm_instruction which)
 {
     const struct vmcb_save *save = &svm->vmcb->save;
-    const u8 *third = (const u8 *)site->bytes + sizeof(u16);
 
-    return site->bytes != NULL && !svm->vcpu->l2_running && site->rip == save->rip &&
-           site->cr3 == save->cr3 && site->cs_attributes == save->cs.attributes && site->efer == save->efer &&
+    if (site->bytes == NULL)
+        return false;
+    const u8 *third = (const u8 *)site->bytes + sizeof(u16);
+    return !svm->vcpu->l2_running && site->rip == save->rip && site->cr3 == save->cr3 &&
+           site->cs_attributes == save->cs.attributes && site->efer == save->efer &&
            __atomic_load_n(site->bytes, __ATOMIC_RELAXED) ==
                (OPCODE_ESCAPE | instructions[which].opcode << 8) &&
            __atomic_load_n(third, __ATOMIC_RELAXED) == instructions[which].modrm;
