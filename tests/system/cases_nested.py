@@ -79,7 +79,7 @@ def vmx_cases():
 
 
 # The vendors whose nested virtualization Umbra has.
-NESTED = ("intel",)
+NESTED = ("intel", "amd")
 
 
 def all_cases(cpus, _files):
