@@ -14,8 +14,11 @@ WARNINGS := -Wall -Wextra -Wconversion -Wshadow -Wcast-qual -Wstrict-prototypes 
 # The guest's FPU and vector state stays in the registers while Umbra runs: no code of ours may touch it.
 CFLAGS   := -std=c17 -O2 -g -m64 -ffreestanding -mgeneral-regs-only -mno-red-zone -mcmodel=kernel -fno-pic \
             -fno-stack-protector -fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fno-common \
-            -fno-tree-loop-distribute-patterns -fno-strict-aliasing -fcf-protection=none $(WARNINGS) -I. -I$(BUILD)
-LDFLAGS  := -nostdlib -static -no-pie -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,--build-id=none
+            -fno-tree-loop-distribute-patterns -fno-strict-aliasing -fno-align-loops -fno-align-jumps -ffunction-sections -fcf-protection=none $(WARNINGS) -I. -I$(BUILD)
+# What runs at boot or once before a death is made for size: the image has a budget, and the exit path needs the room.
+COLD     := $(filter boot/% drivers/% %/setup.c %/dump.c %-name.c %/capability.c %-capability.c,$(wildcard */*.c)) \
+            arch/format.c arch/log.c mm/memmap.c mm/mtrr.c
+LDFLAGS  := -nostdlib -static -no-pie -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,--build-id=none -Wl,--gc-sections
 
 # --- the hypervisor -------------------------------------------------------------------------------------------------------
 
@@ -48,6 +51,8 @@ $(BUILD)/obj/%.c.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC      $<"
 	@$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(COLD:%=$(BUILD)/obj/%.o): CFLAGS += -Os
 
 $(BUILD)/obj/%.S.o: %.S $(BUILD)/asm-offsets.h
 	@mkdir -p $(@D)
