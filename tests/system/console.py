@@ -12,6 +12,8 @@ import termios
 import tty
 
 ESCAPE = 1  # Ctrl-A, then x: leave an interactive run
+# Bochs' text screen is a pseudo-terminal that it makes itself and names on the terminal that it was started with.
+OWN_SCREEN = re.compile(rb'connected to screen "(/dev/pts/\d+)"')
 
 
 class Expectations:
@@ -79,12 +81,48 @@ class Pty:
         os.close(self.slave)
 
 
+class OwnScreen:
+    """The terminal that Bochs draws on. Somebody has to read it: Bochs blocks in a write once its buffer is full."""
+
+    def __init__(self):
+        self.seen = b""
+        self.slave = None
+
+    def look_for(self, data):
+        """Opens the terminal as soon as what the emulator said, so far and now, names it."""
+        self.seen = (self.seen + data)[-4096:]
+        match = OWN_SCREEN.search(self.seen)
+        if self.slave is None and match:
+            self.seen = b""
+            try:
+                self.slave = os.open(match.group(1).decode("ascii"), os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+                tty.setraw(self.slave)
+            except (OSError, termios.error):
+                self.close()
+
+    def discard(self):
+        try:
+            while os.read(self.slave, 65536):
+                pass
+            self.close()
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.close()
+
+    def close(self):
+        if self.slave is not None:
+            os.close(self.slave)
+            self.slave = None
+
+
 class Console:
     """Serial line and emulator screen of one run."""
 
     def __init__(self, serial_path, screen_path, show, interactive):
         self.serial = Pty()
         self.screen = Pty()
+        self.own_screen = OwnScreen()
         self.record = open(serial_path, "wb", buffering=0)
         self.screen_record = open(screen_path, "wb", buffering=0)
         self.show = show
@@ -105,6 +143,7 @@ class Console:
             self.saved = None
         self.serial.close()
         self.screen.close()
+        self.own_screen.close()
         self.record.close()
         self.screen_record.close()
 
@@ -132,12 +171,21 @@ class Console:
         sources = [self.serial.master, self.screen.master]
         if self.keyboard is not None:
             sources.append(self.keyboard)
+        if self.own_screen.slave is not None:
+            sources.append(self.own_screen.slave)
         ready = select.select(sources, [], [], seconds)[0]
         if self.screen.master in ready:
-            self.screen_record.write(self.screen.read())
+            self.look_at_screen()
+        if self.own_screen.slave in ready:
+            self.own_screen.discard()
         if self.keyboard in ready:
             self.type()
         return self.take() if self.serial.master in ready else ""
+
+    def look_at_screen(self):
+        data = self.screen.read()
+        self.screen_record.write(data)
+        self.own_screen.look_for(data)
 
     def take(self):
         data = self.serial.read()

@@ -37,6 +37,18 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def waiting_seconds(pid):
+    """How long the threads of a process have been ready to run without getting a processor; 0 where nobody counts."""
+    total = 0
+    try:
+        for task in os.listdir("/proc/%d/task" % pid):
+            with open("/proc/%d/task/%s/schedstat" % (pid, task), encoding="ascii") as file:
+                total += int(file.read().split()[1])
+    except (OSError, IndexError):
+        pass
+    return total / 1e9
+
+
 class Emulator:
     """A running machine. Subclasses know the emulator; serial output arrives on the terminal given to start()."""
 
@@ -49,6 +61,7 @@ class Emulator:
         self.log = os.path.join(directory, self.name.lower() + ".log")
         self.process = None
         self.used = 0.0
+        self.waited = 0.0
 
     def spawn(self, command, **streams):
         limit = int(self.options.timeout) + 30 if self.options.timeout else None
@@ -74,6 +87,11 @@ class Emulator:
         if used is not None:
             self.used = max(self.used, used)
         return self.used
+
+    def waiting_time(self):
+        """Seconds that it would have run, had other programs not had the processors: load is no fault of the machine."""
+        self.waited = max(self.waited, waiting_seconds(self.process.pid))
+        return self.waited
 
     def poll(self):
         """None while the machine runs, True when its emulator has ended."""
