@@ -304,6 +304,7 @@ void group_triple(void);
 void group_exits(void);
 void group_hostile(void);
 void group_hidden(void);
+void group_bench_vmx(void);
 void group_vmx_controls(void);
 void group_vmx_events(void);
 void group_vmx_ept(void);

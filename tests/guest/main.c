@@ -27,6 +27,7 @@ static const struct {
     {"exits", group_exits},
     {"hostile", group_hostile},
     {"triple", group_triple},
+    {"bench-vmx", group_bench_vmx},
     {"vmx-controls", group_vmx_controls},
     {"vmx-events", group_vmx_events},
     {"vmx-ept", group_vmx_ept},
