@@ -8,16 +8,21 @@
 #include "svm/event.h"
 #include "svm/instruction.h"
 
-/* RAX as the code's size sees it. */
-static u64 operand(const struct svm_vcpu *svm)
+/* RAX as the instruction's address size sees it, which a prefix may have changed: then it is longer. */
+static u64 operand(struct svm_vcpu *svm)
 {
+    enum { BYTES_WITHOUT_PREFIX = 3 };
     u64 rax = svm->vcpu->gpr[GPR_RAX];
+    bool all = svm_decode_mode(svm) == DECODE_MODE_64;
+    struct instruction decoded;
 
-    return svm_decode_mode(svm) == DECODE_MODE_64 ? rax : (u32)rax;
+    if (svm->next_rip - svm->vmcb->save.rip != BYTES_WITHOUT_PREFIX && svm_fetch_instruction(svm, &decoded))
+        all = decoded.address_bytes == sizeof(rax);
+    return all ? rax : (u32)rax;
 }
 
 /* False: #GP, as for an address that is no memory a VMCB can be in. */
-static bool vmcb_address(const struct svm_vcpu *svm, u64 *address)
+static bool vmcb_address(struct svm_vcpu *svm, u64 *address)
 {
     *address = operand(svm);
     return *address % PAGE_SIZE == 0 && *address < nested_svm_of(svm->vcpu)->facts.physical_limit &&

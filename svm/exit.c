@@ -118,14 +118,15 @@ static enum exit_action exit_svm_instruction(struct svm_vcpu *svm)
 /*
  * With EFER.SVME set the CPU checks the CPL of an SVM instruction, and the address in its RAX, before the
  * intercept; without SVM it never gets that far, because #UD comes first. Those checks raise #GP(0) and
- * interrupt no event delivery.
+ * interrupt no event delivery. (With EFER.SVME set for the guest, too, #GP is intercepted only while another
+ * exception is being delivered, and it is right.)
  */
 static enum exit_action exit_general_protection(struct svm_vcpu *svm)
 {
     const struct vmcb_control *control = &svm->vmcb->control;
     struct instruction decoded;
 
-    if (control->exit_info_1 == 0 && (control->exit_int_info & EVENT_VALID) == 0 &&
+    if (!svm->l1_svme && control->exit_info_1 == 0 && (control->exit_int_info & EVENT_VALID) == 0 &&
         svm_fetch_instruction(svm, &decoded) && svm_instruction_needs_svm(&decoded))
         return EXIT_UD;
     svm_event_raise(svm, EXC_GP, (u32)control->exit_info_1);

@@ -319,4 +319,7 @@ void group_vmx_instructions(void);
 /* --- vmx-checks.c --- */
 void group_vmx_checks(void);
 
+/* --- svm-*.c --- */
+void group_svm_instructions(void);
+
 #endif

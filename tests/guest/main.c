@@ -34,6 +34,7 @@ static const struct {
     {"vmx-exits", group_vmx_exits},
     {"vmx-instructions", group_vmx_instructions},
     {"vmx-checks", group_vmx_checks},
+    {"svm-instructions", group_svm_instructions},
 };
 
 /* Runs the group that the first word of `list` names; false if there is no such group. */

@@ -9,18 +9,9 @@
 
 u8 vmx_region[PAGE_SIZE] PAGE_ALIGNED, vmcs_region[PAGE_SIZE] PAGE_ALIGNED,
     other_region[PAGE_SIZE] PAGE_ALIGNED;
-u8 l2_stack[PAGE_SIZE] PAGE_ALIGNED;
 u64 ept_pml4[512] PAGE_ALIGNED, ept_pdpt[512] PAGE_ALIGNED, ept_directory[4 * 512] PAGE_ALIGNED;
 u64 ept_window_directory[512] PAGE_ALIGNED, ept_window[512] PAGE_ALIGNED;
-struct l2_registers l2;
 extern u64 gdt_tss[2];
-
-static struct {
-    u16 offset_low, selector;
-    u8 ist, attributes;
-    u16 offset_middle;
-    u32 offset_high, reserved;
-} l2_idt[256] __attribute__((aligned(16)));
 
 static bool launched;
 
@@ -292,18 +283,11 @@ static void reset_guest(void)
 
 void vmx_reset(void)
 {
-    for (unsigned i = 0; i < 256; i++) {
-        u64 offset = (u64)l2_vectors + 16 * (u64)i;
-        l2_idt[i].offset_low = (u16)offset;
-        l2_idt[i].offset_middle = (u16)(offset >> 16);
-        l2_idt[i].selector = SEL_CODE64;
-        l2_idt[i].attributes = 0x8e;
-    }
+    l2_init(l2_vectors);
     ept_init();
     reset_controls();
     reset_host();
     reset_guest();
-    memset(&l2, 0, sizeof(l2));
 }
 
 u64 vmx_resume(void)
@@ -324,14 +308,6 @@ u64 vmx_run(const struct l2_code *code)
 {
     vmwrite(VMCS_GUEST_RIP, (u64)code->start);
     return vmx_resume();
-}
-
-void check_part(const char *prefix, const char *what, u64 got, u64 want)
-{
-    char name[96];
-
-    print_to(name, sizeof(name), "%s.%s", prefix, what);
-    check_eq(name, got, want);
 }
 
 /* --- EPT --- */
@@ -358,9 +334,4 @@ void ept_init(void)
     ept_window_directory[0] = (u64)ept_window | EPT_RWX | EPT_XU;
     memset(ept_window, 0, sizeof(ept_window));
     (void)try_invept(2, 0, 0);
-}
-
-void *l2_window(unsigned index, u64 flags)
-{
-    return window_map(index, EPT_WINDOW + index * PAGE_SIZE, flags);
 }

@@ -8,7 +8,7 @@
 #define UMBRA_TESTS_GUEST_VMX_H
 
 #include "arch/msr.h"
-#include "tests/guest/guest.h"
+#include "tests/guest/l2.h"
 #include "vmx/controls.h"
 #include "vmx/exit-reason.h"
 #include "vmx/vmcs.h"
@@ -16,28 +16,12 @@
 /* RFLAGS after a VMX instruction, SDM vol. 3D 31.2; or END_FAULT plus the vector. */
 enum { END_SUCCEED = 0, END_INVALID = 0x01, END_VALID = 0x40, END_FAULT = 0x10000, END_FLAGS = 0x8d5 };
 
-/* L2's registers, loaded by vmx_enter() and saved at an exit. */
-struct l2_registers {
-    u64 rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15;
-};
-extern struct l2_registers l2;
-
-/* One instruction `at` after some preparation, with VMCALL from `next` on. */
-struct l2_code {
-    const u8 *start, *at, *next;
-};
-#define L2_CODE(name, before, instruction)                                                                   \
-    extern const u8 name##_start[], name##_at[], name##_next[];                                              \
-    __asm__(".pushsection .text\n" #name "_start:\n" before "\n" #name "_at:\n" instruction "\n" #name       \
-            "_next:\n vmcall\n vmcall\n.popsection");                                                        \
-    static const struct l2_code name = {name##_start, name##_at, name##_next}
+#define L2_CODE(name, before, instruction) L2_CODE_WITH("vmcall", name, before, instruction)
 
 /* --- vmx-enter.S --- */
 /* 0: L2 ran and has come back; else RFLAGS of the entry that failed. */
 u64 vmx_enter(struct l2_registers *registers, bool launch);
 void vmx_exit_point(void);
-/* L2's interrupt table: vector n leads to VMCALL with RAX = L2_VECTOR + n and RSP at its frame. */
-#define L2_VECTOR 0x5600
 extern const u8 l2_vectors[];
 
 /* --- vmx-library.c --- */
@@ -74,9 +58,6 @@ void vmx_reset(void);
 enum { RUN_FAILED = 0x70000000, RUN_INVALID = 0x71000000, RUN_FAULT = 0x72000000 };
 u64 vmx_resume(void);
 u64 vmx_run(const struct l2_code *code);
-/* Check of `prefix`.`what`. */
-void check_part(const char *prefix, const char *what, u64 got, u64 want);
-extern u8 l2_stack[PAGE_SIZE];
 
 /* --- the EPT that vmx_reset() uses: 2-MByte pages one to one, and the window of L2 from 4 GByte on --- */
 enum {
@@ -90,14 +71,11 @@ enum {
     EPT_XU = 1024
 };
 #define EPT_RWX    (EPT_R | EPT_W | EPT_X)
-#define EPT_WINDOW GIB(4)
+#define EPT_WINDOW L2_WINDOW
 #define EPTP_AD    BIT(6)
 extern u64 ept_pml4[512], ept_pdpt[512], ept_directory[4 * 512], ept_window_directory[512], ept_window[512];
 u64 ept_pointer(void);
 void ept_init(void);
-/* L2's linear window page `index` leads to guest-physical EPT_WINDOW page `index`, with these flags of L2's
- * tables. */
-void *l2_window(unsigned index, u64 flags);
 bool ept_has(u64 capability);
 
 #endif

@@ -78,11 +78,23 @@ def vmx_cases():
     return found
 
 
+# The same on AMD, with and without GMET.
+SVM_GROUPS = "svm-instructions"
+
+
+def svm_cases():
+    found = [cases.guest_case("svm-bare", "amd", SVM_GROUPS, umbra=None)]
+    for name, model in (("svm", None), ("svm-without-gmet", "max,+svm,+npt,-gmet")):
+        found.append(cases.guest_case(name, "amd", SVM_GROUPS, umbra=cases.UMBRA, model=model,
+                                      options=("--umbra-args", "nested=on")))
+    return found
+
+
 # The vendors whose nested virtualization Umbra has.
 NESTED = ("intel", "amd")
 
 
 def all_cases(cpus, _files):
     bare = [case for cpu in cpus for case in kvm_cases(cpu, None, "-bare")]
-    guest = vmx_cases() if "intel" in cpus else []
+    guest = (vmx_cases() if "intel" in cpus else []) + (svm_cases() if "amd" in cpus else [])
     return guest + bare + [case for cpu in cpus if cpu in NESTED for case in kvm_cases(cpu, cases.UMBRA, "")]
