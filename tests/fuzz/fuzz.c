@@ -40,6 +40,11 @@ u64 input_take(unsigned bytes)
     return value;
 }
 
+bool input_ended(void)
+{
+    return input_left == 0;
+}
+
 _Noreturn void fuzz_crash(const char *what)
 {
     fprintf(stderr, "fuzz: %s\n", what);

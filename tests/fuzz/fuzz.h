@@ -23,6 +23,8 @@
 _Noreturn void fuzz_crash(const char *what);
 /* From now on random_u64() and its companions are answered from these bytes. */
 void input_begin(const u8 *data, size_t bytes);
+/* Has the last byte been used? What is answered from then on is made up. */
+bool input_ended(void);
 /* libFuzzer's entry. */
 int LLVMFuzzerTestOneInput(const u8 *data, size_t bytes);
 

@@ -196,6 +196,8 @@ static void make_root(unsigned i)
     root->key.pointer = WORLD_FRAMES_START + (i % 3 == 0 ? i : i / 2) * PAGE_SIZE;
     if (world.plan.format == SPEC_PAE)
         root->key.pointer += i % 5 * 32;
+    if (world.plan.hostile_percent != 0 && i % 7 == 3)
+        root->key.pointer = i == 3 ? WORLD_UMBRA_START + PAGE_SIZE : GIB(1);
     if (world.ept)
         make_ept_root(root, mode_based, world.plan.accessed_dirty && i % 4 < 2);
     else
@@ -604,8 +606,50 @@ static void map_at_random(void)
         world_map((unsigned)random_below(4), address, level, world_random_target());
 }
 
+/*
+ * What an L1 might write to do harm: Umbra's memory as table and as page, addresses beyond MAXPHYADDR and
+ * beyond memory, the table itself and its neighbours at every level, all with any rights; and noise.
+ */
+static u64 hostile_entry(u64 frame)
+{
+    u64 rights = full_rights(1) | (random_u64() & (random_chance(50) ? 0x80 : 0xff8 | BIT(63)));
+    u64 umbra = WORLD_UMBRA_START + random_below(WORLD_END - WORLD_UMBRA_START);
+
+    switch (random_below(6)) {
+    case 0:
+        return random_u64();
+    case 1:
+        return (umbra & ~PAGE_MASK) | rights;
+    case 2:
+        return BIT(40 + random_below(12)) | random_frame() | rights;
+    case 3:
+        return frame | rights;
+    case 4:
+        return ((random_u64() & BITS(39, 12)) | rights);
+    default:
+        return random_frame() | rights;
+    }
+}
+
+static void fill_with_garbage(u64 frame)
+{
+    u64 bytes = word_bytes();
+
+    /* The words that the addresses in use select, and some others. */
+    for (unsigned i = 0; i < WORLD_ADDRESSES; i++) {
+        unsigned level = 1 + (unsigned)random_below(spec_levels(world.plan.format));
+        u64 index = random_chance(80) ? spec_index(world.plan.format, level, world.address[i])
+                                      : random_below(PAGE_SIZE / bytes);
+        world_l1_store(frame + index * bytes, hostile_entry(frame));
+    }
+}
+
 void world_random_edit(void)
 {
+    if (random_chance(world.plan.hostile_percent)) {
+        fill_with_garbage(random_frame());
+        return;
+    }
     if (random_chance(8)) {
         map_at_random();
         return;

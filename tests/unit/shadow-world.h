@@ -31,6 +31,8 @@ struct world_plan {
     bool mode_based_execute; /* MBEC or GMET of the hardware; roles have it or not */
     bool l1_mode_based;      /* some roles have it */
     bool accessed_dirty, execute_only, page_1g, nxe;
+    /* Of L1's edits, so many fill a table with garbage; and some roots are no memory, or Umbra's. */
+    unsigned hostile_percent;
     u32 pages;
 };
 

@@ -49,18 +49,21 @@ static bool same_translation(const struct spec_walk *a, const struct spec_walk *
            a->fetch_user == b->fetch_user;
 }
 
-static void keep_translation(struct simulated_tlb *tlb, u64 gpa, struct spec_walk walk)
+static void keep_translation(struct simulated_tlb *tlb, u64 gpa, struct spec_walk walk, bool dirty)
 {
     walk.target -= gpa % walk.size;
     gpa -= gpa % walk.size;
     for (unsigned i = 0; i < tlb->translation_count; i++) {
-        if (tlb->translation[i].gpa == gpa && same_translation(&tlb->translation[i].walk, &walk))
+        if (tlb->translation[i].gpa == gpa && same_translation(&tlb->translation[i].walk, &walk)) {
+            tlb->translation[i].dirty |= dirty;
             return;
+        }
     }
     unsigned slot = tlb->translation_count < TLB_TRANSLATIONS ? tlb->translation_count++
                                                               : (unsigned)random_below(TLB_TRANSLATIONS);
     tlb->translation[slot].gpa = gpa;
     tlb->translation[slot].walk = walk;
+    tlb->translation[slot].dirty = dirty;
 }
 
 static void walk_and_keep(struct simulated_tlb *tlb, struct spec_start start, u64 gpa, bool write)
@@ -75,7 +78,7 @@ static void walk_and_keep(struct simulated_tlb *tlb, struct spec_start start, u6
         tlb->met_garbage = true;
     if (walk.result == SPEC_TRANSLATED) {
         spec_set_accessed_dirty(&tlb->controls, &walk, write && walk.write);
-        keep_translation(tlb, gpa, walk);
+        keep_translation(tlb, gpa, walk, write && walk.write);
     }
 }
 
@@ -89,6 +92,15 @@ void tlb_access(struct simulated_tlb *tlb, u64 gpa, bool write)
             walk_and_keep(tlb, tlb->table[i].start, gpa, write);
     }
     walk_and_keep(tlb, spec_root(tlb->root), gpa, write);
+}
+
+void tlb_write(struct simulated_tlb *tlb, u64 gpa)
+{
+    for (unsigned i = 0; i < tlb->translation_count; i++) {
+        if (tlb->translation[i].dirty && gpa - tlb->translation[i].gpa < tlb->translation[i].walk.size)
+            return;
+    }
+    tlb_access(tlb, gpa, true);
 }
 
 bool tlb_tables_sound(const struct simulated_tlb *tlb)

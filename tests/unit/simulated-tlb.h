@@ -19,6 +19,7 @@ struct simulated_tlb {
     struct {
         u64 gpa; /* of the page */
         struct spec_walk walk;
+        bool dirty; /* writes set no flag any more */
     } translation[TLB_TRANSLATIONS];
     struct {
         u64 gpa; /* first address of the span that the table stands for */
@@ -33,6 +34,9 @@ void tlb_init(struct simulated_tlb *tlb, const struct tdp_config *controls, u64 
  * sets the accessed and dirty flags. When an array is full, a random element makes room.
  */
 void tlb_access(struct simulated_tlb *tlb, u64 gpa, bool write);
+
+/* A write that sets the dirty flag only if no translation is cached that already knows it as set. */
+void tlb_write(struct simulated_tlb *tlb, u64 gpa);
 
 void tlb_flush(struct simulated_tlb *tlb);
 

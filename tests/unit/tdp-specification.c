@@ -173,16 +173,18 @@ struct spec_walk spec_walk(const struct tdp_config *controls, u64 root, u64 gpa)
     return spec_walk_from(controls, spec_root(root), gpa);
 }
 
-/* SDM vol. 3C 29.3.5 (only while enabled in the EPTP): A in each entry used, D in the one that maps the page.
- */
+/* SDM vol. 3C 29.3.5 (only while enabled in the EPTP), APM vol. 2 5.4.2: A in each entry used, D in the one
+ * that maps the page. */
 void spec_set_accessed_dirty(const struct tdp_config *controls, const struct spec_walk *walk, bool write)
 {
-    if (controls->format != TDP_EPT || !controls->accessed_dirty)
+    bool ept = controls->format == TDP_EPT;
+
+    if (ept && !controls->accessed_dirty)
         return;
     for (unsigned i = 0; i < walk->depth; i++)
-        *walk->slot[i] |= BIT(8);
+        *walk->slot[i] |= ept ? BIT(8) : BIT(5);
     if (write)
-        *walk->slot[walk->depth - 1] |= BIT(9);
+        *walk->slot[walk->depth - 1] |= ept ? BIT(9) : BIT(6);
 }
 
 bool spec_is_dirty(const struct tdp_config *controls, const struct spec_walk *walk)

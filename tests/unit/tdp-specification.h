@@ -44,8 +44,7 @@ struct spec_start spec_root(u64 root);
 struct spec_walk spec_walk_from(const struct tdp_config *controls, struct spec_start start, u64 gpa);
 struct spec_walk spec_walk(const struct tdp_config *controls, u64 root, u64 gpa);
 
-/* The accessed and dirty flags that the CPU sets for an access through this walk. NPT: it must find them set.
- */
+/* The accessed and dirty flags that the CPU sets for an access through this walk. */
 void spec_set_accessed_dirty(const struct tdp_config *controls, const struct spec_walk *walk, bool write);
 bool spec_is_dirty(const struct tdp_config *controls, const struct spec_walk *walk);
 

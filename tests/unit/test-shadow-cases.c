@@ -10,6 +10,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "arch/x86.h"
 #include "mm/phys.h"
 #include "tests/unit/shadow-world.h"
 
@@ -512,9 +513,36 @@ static void a_device_replaces_memory_with_a_flush(void **state)
 }
 
 /*
- * CVE-2026-72287: what depends on second-level paging was checked after it had been used with paging off.
- * Here a root is found only by a role that has tables; unsupported_roles_touch_nothing() is that test.
+ * CVE-2026-72287: an entry with second-level paging off was refused only after the tables had been changed
+ * for it. Here it is refused before anything is made, and what ran before goes on. (The check that was late
+ * there, of VTPR, is in test-vmx-check.c.)
  */
+static void no_tables_no_shadow(void **state)
+{
+    const struct paging_cpu cpu = {.maxphyaddr = 40, .page_1g = true, .amd = true};
+    struct shadow_use out = {.handle = 77};
+    struct shadow_key key;
+
+    (void)state;
+    world_make(&npt_plan);
+    assert_true(world_map(0, 0, 1, GIB(1)));
+    enter(0);
+    assert_int_equal(run(0, final_read), SHADOW_FILLED);
+    world_honour_flush();
+    key = world.root[0].key;
+    key.pointer = WORLD_FRAMES_START + 20 * PAGE_SIZE;
+    key.role = paging_role_npt(&cpu, CR0_PE | CR0_WP, CR4_PAE, EFER_NXE, true);
+    u64 used = statistics()->pages_used;
+    assert_int_equal(shadow_acquire(world.shadow, &world.cpu, &key, 0, &out), SHADOW_ROLE_UNSUPPORTED);
+    assert_int_equal(out.handle, 77);
+    assert_int_equal(statistics()->pages_used, used);
+    assert_false(world.tdp.flush_pending);
+    u32 handle = use.use.handle;
+    enter(0);
+    assert_int_equal(use.use.handle, handle);
+    assert_false(use.use.flush_tables || use.use.flush_linear);
+    assert_int_equal(run(0, final_read), SHADOW_FILLED);
+}
 
 int main(void)
 {
@@ -538,6 +566,7 @@ int main(void)
         cmocka_unit_test(a_link_leads_to_the_table_that_l1_names),
         cmocka_unit_test(a_reclaimed_root_is_not_filled),
         cmocka_unit_test(a_device_replaces_memory_with_a_flush),
+        cmocka_unit_test(no_tables_no_shadow),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -226,12 +226,35 @@ static void random_disturbed(void **state)
     run(&npt, 20);
 }
 
+/* An L1 whose tables are mostly garbage: it gets what it asks for, and nothing of Umbra's. */
+static void random_hostile(void **state)
+{
+    static const enum spec_format formats[] = {SPEC_EPT4,  SPEC_EPT5, SPEC_LONG4,
+                                               SPEC_LONG5, SPEC_PAE,  SPEC_32BIT};
+
+    (void)state;
+    for (unsigned i = 0; i < 2 * ARRAY_SIZE(formats); i++) {
+        const struct world_plan plan = {
+            .format = formats[i / 2],
+            .mode_based_execute = i % 2 != 0,
+            .l1_mode_based = i % 2 != 0,
+            .accessed_dirty = true,
+            .execute_only = i % 2 != 0,
+            .page_1g = true,
+            .nxe = true,
+            .hostile_percent = 2 + 10 * (i % 2),
+        };
+        run(&plan, i % 2 != 0 ? 5 : 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_ept),
         cmocka_unit_test(random_npt),
         cmocka_unit_test(random_disturbed),
+        cmocka_unit_test(random_hostile),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

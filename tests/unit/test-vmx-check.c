@@ -85,7 +85,7 @@ static const struct single singles[] = {
     OK(64, PUT(cr3_target_count, 4)), FAILS(CR3_TARGET_COUNT, 64, PUT(cr3_target_count, 5)),
     OK(64, FLIP(primary_controls, PRIMARY_IO_BITMAPS), PUT(io_bitmap_a, 1)),
     OK(64, FLIP(primary_controls, PRIMARY_MSR_BITMAPS), PUT(msr_bitmaps, 1)), OK(32, PUT(tpr_threshold, 5)),
-    FAILS(TPR_THRESHOLD_VTPR, 32, PUT(tpr_threshold, 6)),
+    FAILS(TPR_THRESHOLD_VTPR, 32, PUT(tpr_threshold, 6)), /* without EPT: CVE-2026-72287 was of that */
     FAILS(TPR_THRESHOLD_RESERVED, 32, PUT(tpr_threshold, 0x10)),
     OK(64, PUT(tpr_threshold, 0x1f)), /* virtual-interrupt delivery */
     OK(64, FLIP(secondary_controls, SECONDARY_VIRTUAL_INTERRUPTS), FLIP(pin_controls, PIN_POSTED_INTERRUPTS),
