@@ -297,6 +297,9 @@ static enum exit_action vmwrite_for_l1(struct vcpu *vcpu)
         return nested_vmx_fail(vcpu, VMX_ERROR_UNSUPPORTED_FIELD);
     if (!may_write(field))
         return nested_vmx_fail(vcpu, VMX_ERROR_READ_ONLY_FIELD);
+    /* What L1 has written without an exit would be lost to the copy back. */
+    if (field->read_only)
+        vmx_shadowing_collect(vcpu);
     vmcs12_write(&nested->vmcs12, field, (encoding & VMCS_FIELD_HIGH) != 0, value);
     nested->dirty |= field->group;
     nested->checked &= ~(u32)field->group;

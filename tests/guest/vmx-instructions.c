@@ -150,8 +150,13 @@ static void fields(void)
     if (any != 0) {
         expect("vmwrite_read_only", try_vmwrite(VMCS_EXIT_QUALIFICATION, 0x55), END_SUCCEED);
         expect("vmwrite_read_only_value", vmread(VMCS_EXIT_QUALIFICATION), 0x55);
+        vmwrite(VMCS_GUEST_RIP, 0x77);
+        vmwrite(VMCS_ENTRY_ERROR_CODE, 0x88);
         expect("vmwrite_exit_reason", try_vmwrite(VMCS_EXIT_REASON, 0x66), END_SUCCEED);
         expect("vmwrite_exit_reason_value", vmread(VMCS_EXIT_REASON), 0x66);
+        /* With VMCS shadowing these were in another place than the exit reason. */
+        expect("written_before", vmread(VMCS_GUEST_RIP), 0x77);
+        expect("written_before", vmread(VMCS_ENTRY_ERROR_CODE), 0x88);
     } else {
         expect_error("vmwrite_read_only", try_vmwrite(VMCS_EXIT_QUALIFICATION, 0x55), 13);
     }
