@@ -117,18 +117,25 @@ static bool set_log_level(struct boot_options *options, struct text value, enum 
     return false;
 }
 
+static bool set_switch(bool *option, struct text value, enum option_fault *fault)
+{
+    bool on = text_is(value, "on");
+    if (!on && !text_is(value, "off")) {
+        *fault = OPTION_BAD_VALUE;
+        return false;
+    }
+    *option = on;
+    return true;
+}
+
 static bool set_nested(struct boot_options *options, struct text value, enum option_fault *fault)
 {
-    options->nested = text_is(value, "on");
-    *fault = OPTION_BAD_VALUE;
-    return options->nested || text_is(value, "off");
+    return set_switch(&options->nested, value, fault);
 }
 
 static bool set_vmcs_shadowing(struct boot_options *options, struct text value, enum option_fault *fault)
 {
-    options->vmcs_shadowing = text_is(value, "on");
-    *fault = OPTION_BAD_VALUE;
-    return options->vmcs_shadowing || text_is(value, "off");
+    return set_switch(&options->vmcs_shadowing, value, fault);
 }
 
 /* What to do about CPUs that this version does not control: see check_cpus() in boot/main.c. */
@@ -228,6 +235,7 @@ void options_parse(struct boot_options *options, const char *line)
     options->serial_baud = (u32)SERIAL_BAUD_MAX;
     options->log_level = LOG_INFO;
     options->hypercalls = HYPERCALLS_KERNEL;
+    options->nested = true;
     options->vmcs_shadowing = true;
 
     struct text word = next_word(&line);

@@ -29,7 +29,7 @@ struct boot_options {
     u16 serial_port; /* I/O port of the UART's first register */
     u32 serial_baud; /* divides 115,200 */
     enum log_level log_level;
-    bool nested;           /* nested=on: the guest is shown virtualization */
+    bool nested;           /* nested=off clears it: the guest is shown no virtualization */
     bool vmcs_shadowing;   /* vmcs-shadowing=off clears it: nested VMX goes without */
     bool unprotected_cpus; /* cpus=unprotected: go on although the guest can start CPUs outside of Umbra */
     enum hypercall_callers hypercalls;
@@ -37,7 +37,7 @@ struct boot_options {
     struct option_complaint complaint[OPTION_COMPLAINTS_MAX];
 };
 
-/* Sets the defaults (COM1, 115,200 baud, info, one CPU, hypercalls by the kernel), then what `line` says. The
+/* Sets the defaults (COM1, 115,200 baud, info, nested, one CPU, hypercalls by the kernel), then what `line` says. The
  * last of several words with one key counts. */
 void options_parse(struct boot_options *options, const char *line);
 

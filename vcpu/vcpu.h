@@ -34,7 +34,7 @@ enum hypercall_callers {
 struct machine {
     struct tdp tdp;
     struct mtrr_state mtrr; /* Intel: the guest's view; AMD: unused, the guest owns the real ones */
-    bool nested;         /* virtualization features are shown to the guest (a later issue; false for now) */
+    bool nested;         /* virtualization features are shown to the guest: its option nested= */
     bool vmcs_shadowing; /* nested VMX uses it where the CPU has it */
     bool mode_based_execute; /* MBEC or GMET is on */
     enum hypercall_callers hypercalls;

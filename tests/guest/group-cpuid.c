@@ -202,17 +202,6 @@ static void features_follow_control_registers(void)
     }
 }
 
-static void hidden_features(void)
-{
-    if (!under_umbra)
-        return;
-    check("cpuid.vmx_hidden", !(cpuid(1, 0).ecx & BIT(5)));
-    check("cpuid.svm_hidden", !(cpuid(0x80000001, 0).ecx & BIT(2)));
-    struct cpuid svm = cpuid(0x8000000a, 0);
-    if (!is_intel)
-        check("cpuid.svm_leaf_hidden", !(svm.eax | svm.ebx | svm.ecx | svm.edx));
-}
-
 void group_cpuid(void)
 {
     with_prefixes();
@@ -221,5 +210,4 @@ void group_cpuid(void)
     resume_flag();
     breakpoint_on_cpuid();
     features_follow_control_registers();
-    hidden_features();
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Group `hidden`: virtualization and its relatives, as a CPU without them behaves. A bare CPU answers the
+ * Group `hidden`, for nested=off: virtualization and its relatives, as a CPU without them behaves. A bare CPU answers the
  * same as long as CR4.VMXE, CR4.SMXE and EFER.SVME are clear, so every check holds bare and under Umbra.
  */
 #include "tests/guest/guest.h"
@@ -117,9 +117,21 @@ static void control_bits(void)
     }
 }
 
+static void hidden_features(void)
+{
+    if (!under_umbra)
+        return;
+    check("hidden.cpuid_vmx", !(cpuid(1, 0).ecx & BIT(5)));
+    check("hidden.cpuid_svm", !(cpuid(0x80000001, 0).ecx & BIT(2)));
+    struct cpuid svm = cpuid(0x8000000a, 0);
+    if (!is_intel)
+        check("hidden.cpuid_svm_leaf", !(svm.eax | svm.ebx | svm.ecx | svm.edx));
+}
+
 void group_hidden(void)
 {
     instructions_are_undefined();
     hypercalls_of_others();
     control_bits();
+    hidden_features();
 }

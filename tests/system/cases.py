@@ -5,6 +5,7 @@ A case is one or more runs of tests/system/run, whose exit status decides, and a
 output where one is named. Nothing is found by itself: a case that is not in this table does not exist.
 """
 
+import functools
 import os
 from dataclasses import dataclass
 
@@ -78,18 +79,25 @@ def guest_case(name, cpu, groups, **more):
 GROUPS = ("paging", "paging-legacy", "cpuid", "hidden", "msrs", "exceptions", "interrupts", "nmi", "modes", "init", "exits", "hostile")
 
 
+# The guest sees a CPU without virtualization.
+NESTED_OFF = ("--umbra-args", "nested=off")
+
+
 def group_cases(cpu):
     cases = []
     for group in GROUPS:
         # Bare is the reference: a check that does not hold there proves nothing about Umbra.
         cases.append(guest_case(group + "-bare", cpu, group, umbra=None))
-        cases.append(guest_case(group, cpu, group))
+        cases.append(guest_case(group, cpu, group, options=NESTED_OFF if group == "hidden" else ()))
     cases.append(guest_case("memory", cpu, "memory"))
     cases.append(guest_case("hostile-2", cpu, "hostile", words="seed=20261121"))
     # The image that users get, without the test hypercalls.
-    cases.append(guest_case("release-build", cpu, "boot,hidden,memory,exits,hostile", umbra=UMBRA))
-    facts = [guest_run(cpu, "facts", umbra=None), guest_run(cpu, "facts")]
-    cases.append(Case("guest-facts", cpu, facts, compare=lambda bare, umbra: compare_facts.compare(bare, umbra, cpu)))
+    cases.append(guest_case("release-build", cpu, "boot,memory,exits,hostile", umbra=UMBRA))
+    cases.append(guest_case("nested-off", cpu, "cpuid,hidden,msrs,exceptions,exits,hostile", umbra=UMBRA, options=NESTED_OFF))
+    for nested, options in (("on", ()), ("off", NESTED_OFF)):
+        facts = [guest_run(cpu, "facts", umbra=None), guest_run(cpu, "facts", options=options)]
+        cases.append(Case("guest-facts-nested-" + nested, cpu, facts, compare=functools.partial(
+            compare_facts.compare, cpu=cpu, nested=nested == "on")))
     return cases
 
 
@@ -105,8 +113,9 @@ def execute_cases():
     for model in ("tigerlake", "corei7_skylake_x"):
         cases.append(guest_case("mbec-" + model, "intel", "mbec,memory", model=model, words="mode-based-execute=yes"))
     for model in ("broadwell_ult", "corei7_ivy_bridge_3770k"):
-        cases.append(guest_case("mbec-missing-" + model, "intel", "mbec,memory,hidden", model=model,
+        cases.append(guest_case("mbec-missing-" + model, "intel", "mbec,memory", model=model,
                                 words="mode-based-execute=no"))
+        cases.append(guest_case("nested-off-" + model, "intel", "hidden", model=model, options=NESTED_OFF))
     cases.append(guest_case("xapic", "intel", "interrupts,nmi", model=INTEL_MODEL + ",exclude_features=x2apic"))
     return cases
 
@@ -204,10 +213,11 @@ def linux_run(cpu, umbra, word, until, options=()):
 
 def linux_cases(cpu):
     facts = [linux_run(cpu, None, "facts", "guest: work done"), linux_run(cpu, UMBRA, "facts", "guest: work done")]
+    without = ["--loader", "mb1", *NESTED_OFF, "--forbid", r"flags.*: .*\b(vmx|svm)\b"]
     return [
-        Case("linux-facts", cpu, facts, compare=lambda bare, umbra: compare_linux.compare(bare, umbra, cpu),
+        Case("linux-facts", cpu, facts, compare=functools.partial(compare_linux.compare, cpu=cpu),
              seconds=150 if cpu == "intel" else 40),
-        Case("linux-shell", cpu, [linux_run(cpu, UMBRA, "shell", "guest: shell", ["--loader", "mb1"])],
+        Case("linux-shell-nested-off", cpu, [linux_run(cpu, UMBRA, "shell", "guest: shell", without)],
              seconds=60 if cpu == "intel" else 15),
     ]
 

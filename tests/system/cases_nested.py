@@ -51,7 +51,7 @@ def kvm_run(cpu, umbra, groups, initramfs=INITRAMFS_KVM, options="", parameters=
     for group in groups:
         arguments += ["--expect", "kvm: group %s" % group]
     arguments += ["--expect", ALL_GOOD, "--until", TOTALS, "--forbid", "kvm: FAIL.*", "--timeout", str(timeout)]
-    return cases.Run(place, arguments + (["--umbra", umbra, "--umbra-args", "nested=on"] if umbra else ["--bare"]))
+    return cases.Run(place, arguments + (["--umbra", umbra] if umbra else ["--bare"]))
 
 
 def kvm_cases(cpu, umbra, suffix):
@@ -71,10 +71,9 @@ VMX_GROUPS = "vmx-instructions,vmx-checks,vmx-controls,vmx-exits,vmx-events,vmx-
 
 def vmx_cases():
     found = [cases.guest_case("vmx-bare", "intel", VMX_GROUPS, umbra=None)]
-    for name, words in (("vmx", "nested=on"), ("vmx-without-shadowing", "nested=on vmcs-shadowing=off")):
+    for name, words in (("vmx", "vmcs-shadowing=on"), ("vmx-without-shadowing", "vmcs-shadowing=off")):
         found.append(cases.guest_case(name, "intel", VMX_GROUPS, umbra=cases.UMBRA, options=("--umbra-args", words)))
-    found.append(cases.guest_case("vmx-without-mbec", "intel", VMX_GROUPS, umbra=cases.UMBRA, model="broadwell_ult",
-                                  options=("--umbra-args", "nested=on")))
+    found.append(cases.guest_case("vmx-without-mbec", "intel", VMX_GROUPS, umbra=cases.UMBRA, model="broadwell_ult"))
     return found
 
 

@@ -102,14 +102,21 @@ static void test_nested(void **state)
 {
     (void)state;
     parse("");
+    assert_true(options.nested);
+    parse("nested=off");
+    assert_int_equal(options.complaint_count, 0);
     assert_false(options.nested);
-    parse("nested=on");
+    parse("nested=off nested=on");
     assert_int_equal(options.complaint_count, 0);
     assert_true(options.nested);
     parse("nested=on nested=off");
     assert_int_equal(options.complaint_count, 0);
     assert_false(options.nested);
     assert_complaint("nested=maybe", OPTION_BAD_VALUE, "nested=maybe");
+    parse("nested=maybe");
+    assert_true(options.nested);
+    parse("nested=off nested=maybe");
+    assert_false(options.nested);
     parse("");
     assert_true(options.vmcs_shadowing);
     parse("vmcs-shadowing=off");
