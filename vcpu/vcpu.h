@@ -33,9 +33,9 @@ enum hypercall_callers {
 /* What all virtual CPUs share; vcpu/machine.c. */
 struct machine {
     struct tdp tdp;
-    struct mtrr_state mtrr; /* Intel: the guest's view; AMD: unused, the guest owns the real ones */
-    bool nested;         /* virtualization features are shown to the guest: its option nested= */
-    bool vmcs_shadowing; /* nested VMX uses it where the CPU has it */
+    struct mtrr_state mtrr;  /* Intel: the guest's view; AMD: unused, the guest owns the real ones */
+    bool nested;             /* virtualization features are shown to the guest: its option nested= */
+    bool vmcs_shadowing;     /* nested VMX uses it where the CPU has it */
     bool mode_based_execute; /* MBEC or GMET is on */
     enum hypercall_callers hypercalls;
     u64 physical_limit; /* one past the highest guest-physical address: machine_physical_limit() */
