@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Group `hidden`, for nested=off: virtualization and its relatives, as a CPU without them behaves. A bare CPU answers the
- * same as long as CR4.VMXE, CR4.SMXE and EFER.SVME are clear, so every check holds bare and under Umbra.
+ * Group `hidden`, for nested=off: virtualization and its relatives, as a CPU without them behaves. A bare CPU
+ * answers the same as long as CR4.VMXE, CR4.SMXE and EFER.SVME are clear, so every check holds bare and under
+ * Umbra.
  */
 #include "tests/guest/guest.h"
 
