@@ -234,7 +234,7 @@ $(BUILD)/bench/paging: tests/bench/paging.c $(patsubst %,$(BUILD)/obj/mm/%.c.o,p
 bench-paging: $(BUILD)/bench/paging
 	@tests/bench/paging $<
 
-# Not part of `test`: Linux as L1 with guests of its own takes long.
+# The guest as a hypervisor: our own small L1, and Linux with KVM's guests and Linux in them.
 test-nested: setup
 	@$(MAKE) --no-print-directory $(BUILD)/umbra.elf $(BUILD)/umbra-test.elf guests nested-guests
 	@tests/system/test-boot --nested --cpu $(CPU) --results $(BUILD)/results/nested
@@ -264,7 +264,8 @@ test: setup
 	-@$(MAKE) --no-print-directory prove
 	-@$(MAKE) --no-print-directory fuzz
 	-@$(MAKE) --no-print-directory test-boot
-	@tests/summary total $(BUILD)/results style unit proof fuzz boot
+	-@$(MAKE) --no-print-directory test-nested
+	@tests/summary total $(BUILD)/results style unit proof fuzz boot nested
 
 clean:
 	@echo "  CLEAN   $(BUILD) (the downloaded platform in $(PLATFORM) stays; rm -rf it by hand)"
@@ -279,7 +280,7 @@ help:
 ## make test       all that CI runs; its parts: test-style, test-unit, prove, fuzz (minutes), test-boot (CPU=intel|amd limits it)
 ## make prove      the CBMC proofs of the paging core
 ## make fuzz       the fuzz targets, each for a fixed number of executions
-## make test-nested  Linux as L1 with KVM guests of its own, and Linux in Linux (CPU=intel|amd limits it)
+## make test-nested  our own L1, Linux as L1 with KVM guests of its own, and Linux in Linux (CPU=intel|amd limits it)
 ## make bench      instructions and exits per event, on both emulated CPUs
 ## make size       text and data against the budget
 ## make clean      everything but the downloaded platform
