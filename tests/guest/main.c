@@ -35,6 +35,7 @@ static const struct {
     {"vmx-instructions", group_vmx_instructions},
     {"vmx-checks", group_vmx_checks},
     {"svm-instructions", group_svm_instructions},
+    {"svm-checks", group_svm_checks},
 };
 
 /* Runs the group that the first word of `list` names; false if there is no such group. */
