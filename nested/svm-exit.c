@@ -247,6 +247,19 @@ static bool end_step(struct svm_vcpu *svm, u32 index)
     return false;
 }
 
+/* An exception that Umbra finds in an instruction of L2's is L1's if L1 asked for exceptions of that kind. */
+static enum exit_action raise(struct vcpu *vcpu, enum exit_action action)
+{
+    unsigned vector = action == EXIT_UD ? EXC_UD : EXC_GP;
+
+    if ((action != EXIT_UD && action != EXIT_GP) ||
+        !svm_intercepts_code(&nested_svm_of(vcpu)->vmcb12.control, VMEXIT_EXCP0 + vector))
+        return action;
+    svm_step_cancel(svm_of(vcpu));
+    nested_svm_reflect(vcpu, VMEXIT_EXCP0 + vector, 0, 0);
+    return EXIT_RESUME;
+}
+
 enum exit_action nested_svm_l2_exit(struct vcpu *vcpu, u32 index)
 {
     struct nested_svm *nested = nested_svm_of(vcpu);
@@ -257,7 +270,7 @@ enum exit_action nested_svm_l2_exit(struct vcpu *vcpu, u32 index)
         svm_event_delivery_over(svm);
     finish_delivery(nested);
     if (!end_step(svm, index))
-        action = handle(vcpu, index);
+        action = raise(vcpu, handle(vcpu, index));
     if (vcpu->l2_running) {
         nested_svm_translate(vcpu);
         svm->frame->l2_interrupts =

@@ -60,6 +60,10 @@ static const struct deviation {
     {TCG, BARE, "svm-checks.*.state", "VMEXIT_INVALID writes the save area"},
     {TCG, BARE, "svm-checks.nested_cr3_*.exit", "nCR3 is not checked"},
     {TCG, BARE, "svm-checks.pat_type_*.exit", "nested paging has no PAT of the guest"},
+    {TCG, ANYWHERE, "svm-exits.rdtscp.*", "no intercept of RDTSCP"},
+    {TCG, ANYWHERE, "svm-exits.ring3.invd.*", "the intercept comes before the check of CPL"},
+    {TCG, ANYWHERE, "svm-exits.ring3.wbinvd.*", "the intercept comes before the check of CPL"},
+    {TCG, ANYWHERE, "svm-exits.ring3.xsetbv.*", "the intercept comes before the check of CPL"},
     {TCG, BARE, "exceptions.invd_ring3", "INVD does not check CPL"},
 };
 

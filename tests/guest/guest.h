@@ -322,5 +322,6 @@ void group_vmx_checks(void);
 /* --- svm-*.c --- */
 void group_svm_instructions(void);
 void group_svm_checks(void);
+void group_svm_exits(void);
 
 #endif

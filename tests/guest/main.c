@@ -36,6 +36,7 @@ static const struct {
     {"vmx-checks", group_vmx_checks},
     {"svm-instructions", group_svm_instructions},
     {"svm-checks", group_svm_checks},
+    {"svm-exits", group_svm_exits},
 };
 
 /* Runs the group that the first word of `list` names; false if there is no such group. */

@@ -78,7 +78,7 @@ def vmx_cases():
 
 
 # The same on AMD, with and without GMET.
-SVM_GROUPS = "svm-instructions,svm-checks"
+SVM_GROUPS = "svm-instructions,svm-checks,svm-exits"
 
 
 def svm_cases():
