@@ -323,5 +323,6 @@ void group_vmx_checks(void);
 void group_svm_instructions(void);
 void group_svm_checks(void);
 void group_svm_exits(void);
+void group_svm_maps(void);
 
 #endif

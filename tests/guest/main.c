@@ -37,6 +37,7 @@ static const struct {
     {"svm-instructions", group_svm_instructions},
     {"svm-checks", group_svm_checks},
     {"svm-exits", group_svm_exits},
+    {"svm-maps", group_svm_maps},
 };
 
 /* Runs the group that the first word of `list` names; false if there is no such group. */

@@ -78,7 +78,7 @@ def vmx_cases():
 
 
 # The same on AMD, with and without GMET.
-SVM_GROUPS = "svm-instructions,svm-checks,svm-exits"
+SVM_GROUPS = "svm-instructions,svm-checks,svm-exits,svm-maps"
 
 
 def svm_cases():
