@@ -75,6 +75,7 @@ const struct nested_control_row nested_control_rows[] = {
     SECONDARY(INVPCID, "L1's setting is the hardware's"),
     SECONDARY(VM_FUNCTIONS, "VMFUNC of L2 exits, and Umbra exchanges the shadow"),
     SECONDARY(RDSEED_EXITING, "L1's setting is the hardware's"),
+    SECONDARY(VMCS_SHADOWING, "VMREAD and VMWRITE of L2 exit, and Umbra executes those that L1 lets through"),
     SECONDARY(PML, "the shadow knows which of L1's dirty flags a write sets, and writes the log"),
     SECONDARY(EPT_VIOLATION_VE, "the shadow knows which violations are L1's and convertible"),
     SECONDARY(XSAVES, "L1's setting is the hardware's, its bitmap too"),

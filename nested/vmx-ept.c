@@ -198,12 +198,20 @@ static struct shadow_access access_of(u64 qualification)
     return access;
 }
 
-static enum exit_action reflect(struct vcpu *vcpu, u32 reason, u64 qualification)
+/* What faulted, for L1: by hardware, or when Umbra made an access for L2. */
+struct second_level_fault {
+    u64 guest_linear_address, guest_physical_address;
+};
+
+static enum exit_action reflect(struct vcpu *vcpu, const struct second_level_fault *fault, u32 reason,
+                                u64 qualification)
 {
     struct l2_exit_information information;
 
     l2_exit_information_read(&information);
     information.reason = reason;
+    information.guest_linear_address = fault->guest_linear_address;
+    information.guest_physical_address = fault->guest_physical_address;
     information.qualification = qualification;
     information.interruption = 0;
     information.instruction_information = 0;
@@ -231,14 +239,15 @@ static bool ve_possible(const struct vmcs12 *vmcs12, u64 qualification)
            busy == 0;
 }
 
-static enum exit_action raise_ve(struct vcpu *vcpu, const struct vmcs12 *vmcs12, u64 qualification)
+static enum exit_action raise_ve(struct vcpu *vcpu, const struct vmcs12 *vmcs12,
+                                 const struct second_level_fault *fault, u64 qualification)
 {
     const struct ve_information information = {
         .exit_reason = REASON_EPT_VIOLATION,
         .busy = VE_BUSY,
         .qualification = qualification,
-        .guest_linear_address = vmread(VMCS_GUEST_LINEAR_ADDRESS),
-        .guest_physical_address = vmread(VMCS_GUEST_PHYSICAL_ADDRESS),
+        .guest_linear_address = fault->guest_linear_address,
+        .guest_physical_address = fault->guest_physical_address,
         .eptp_index = vmcs12->eptp_index,
     };
 
@@ -250,15 +259,61 @@ static enum exit_action raise_ve(struct vcpu *vcpu, const struct vmcs12 *vmcs12,
 }
 
 /* L1's tables deny the access: an exit, or the exception that L1 has chosen instead. */
-static enum exit_action denied(struct vcpu *vcpu, const struct vmcs12 *vmcs12,
+static enum exit_action denied(struct vcpu *vcpu, const struct second_level_fault *fault,
                                const struct shadow_result *result)
 {
+    const struct vmcs12 *vmcs12 = &nested_vmx_of(vcpu)->vmcs12;
     u64 qualification = result->qualification;
 
     if ((vmcs12_secondary(vmcs12) & SECONDARY_EPT_VIOLATION_VE) != 0 && result->convertible &&
         ve_possible(vmcs12, qualification))
-        return raise_ve(vcpu, vmcs12, qualification);
-    return reflect(vcpu, REASON_EPT_VIOLATION, qualification);
+        return raise_ve(vcpu, vmcs12, fault, qualification);
+    return reflect(vcpu, fault, REASON_EPT_VIOLATION, qualification);
+}
+
+/* True: L1's tables, or its log, stop the access, and L1 has it. */
+static bool stopped_by_l1(struct vcpu *vcpu, const struct second_level_fault *fault,
+                          enum shadow_outcome outcome, const struct shadow_result *result, u32 supplied,
+                          enum exit_action *action)
+{
+    switch (outcome) {
+    case SHADOW_REFLECT:
+        *action = denied(vcpu, fault, result);
+        return true;
+    case SHADOW_MISCONFIGURED:
+        *action = reflect(vcpu, fault, REASON_EPT_MISCONFIGURATION, 0);
+        return true;
+    case SHADOW_LOG_FULL:
+        *action = reflect(vcpu, fault, REASON_PML_FULL, supplied & FAULT_NMI_UNBLOCKED);
+        return true;
+    default:
+        return false;
+    }
+}
+
+const struct paging *l2_second_stage(const struct vcpu *vcpu, u64 *ept_pointer)
+{
+    const struct nested_vmx *nested = nested_vmx_of(vcpu);
+
+    if (!l1_uses_ept(&nested->vmcs12))
+        return NULL;
+    return shadow_paging(the_shadow, nested->vmcs02->use.handle, ept_pointer);
+}
+
+bool l2_writes_log(const struct vcpu *vcpu)
+{
+    return (vmcs12_secondary(&nested_vmx_of(vcpu)->vmcs12) & SECONDARY_PML) != 0;
+}
+
+bool l2_second_level_allows(struct vcpu *vcpu, const struct shadow_access *access, u64 linear,
+                            enum exit_action *action)
+{
+    const struct second_level_fault fault = {linear, access->address.raw};
+    struct shadow_result result;
+    enum shadow_outcome outcome =
+        shadow_fault(the_shadow, nested_vmx_of(vcpu)->vmcs02->use.handle, access, &result);
+
+    return !stopped_by_l1(vcpu, &fault, outcome, &result, access->supplied, action);
 }
 
 /* L1 allows it, Umbra's own map does not: as if L1 itself had made the access. */
@@ -289,22 +344,23 @@ enum exit_action l2_second_level_exit(struct vcpu *vcpu, u32 reason)
     if (!l1_uses_ept(&nested->vmcs12) && reason == REASON_EPT_VIOLATION)
         return vmx_violation_exit(vcpu);
     struct shadow_access access = access_of(qualification);
-    switch (shadow_fault(the_shadow, nested->vmcs02->use.handle, &access, &result)) {
+    enum shadow_outcome outcome = shadow_fault(the_shadow, nested->vmcs02->use.handle, &access, &result);
+    switch (outcome) {
     case SHADOW_FILLED:
     case SHADOW_STALE:
         vmx_restore_events(qualification);
         return EXIT_RESUME;
-    case SHADOW_REFLECT:
-        return denied(vcpu, &nested->vmcs12, &result);
-    case SHADOW_MISCONFIGURED:
-        return reflect(vcpu, REASON_EPT_MISCONFIGURATION, 0);
-    case SHADOW_LOG_FULL:
-        return reflect(vcpu, REASON_PML_FULL, qualification & FAULT_NMI_UNBLOCKED);
     case SHADOW_POLICY:
     case SHADOW_UMBRA_MEMORY:
         return own_violation(vcpu, &result, qualification);
     case SHADOW_NO_PROGRESS:
         break;
+    default: {
+        const struct second_level_fault fault = {vmread(VMCS_GUEST_LINEAR_ADDRESS), access.address.raw};
+        enum exit_action action = EXIT_RESUME;
+        (void)stopped_by_l1(vcpu, &fault, outcome, &result, access.supplied, &action);
+        return action;
+    }
     }
     fatal("a guest of the guest faults again and again at guest-physical %lx, RIP %lx, qualification %lx, "
           "though "

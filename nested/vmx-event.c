@@ -8,6 +8,7 @@
  * L1 with NMI exiting only: L2 cannot change the blocking that L1 gave it. An NMI that came while Umbra ran
  * must not wait until L2 unblocks virtual NMIs: it has MTF as its messenger.
  */
+#include "arch/cpu.h"
 #include "nested/vmx-vmcs02.h"
 #include "vmx/exit-reason.h"
 
@@ -73,16 +74,11 @@ void l2_set_step(struct vcpu *vcpu, bool on)
     vmx_set_single_step(vcpu, on || (nested->vmcs12.primary_controls & PRIMARY_MONITOR_TRAP_FLAG) != 0);
 }
 
-enum exit_action l2_exception(struct vcpu *vcpu, enum exception_vector vector, bool has_error_code,
-                              u32 error_code)
+static enum exit_action exception_exit(struct vcpu *vcpu, enum exception_vector vector, bool has_error_code,
+                                       u32 error_code, u64 qualification)
 {
-    const struct vmcs12 *vmcs12 = &nested_vmx_of(vcpu)->vmcs12;
     struct l2_exit_information information;
 
-    if ((vmcs12->exception_bitmap >> vector & 1) == 0) {
-        vmx_inject_exception(vector, has_error_code, error_code);
-        return EXIT_RESUME;
-    }
     bool error_code_valid = has_error_code && (vmread(VMCS_GUEST_CR0) & CR0_PE) != 0;
     vmwrite(VMCS_GUEST_RFLAGS, vmread(VMCS_GUEST_RFLAGS) | RFLAGS_RF);
     l2_exit_information_read(&information);
@@ -90,7 +86,33 @@ enum exit_action l2_exception(struct vcpu *vcpu, enum exception_vector vector, b
     information.interruption = (u32)(INTERRUPTION_VALID | INTERRUPTION_HARDWARE | vector |
                                      (error_code_valid ? INTERRUPTION_ERROR_CODE : 0));
     information.error_code = error_code_valid ? error_code : 0;
-    information.qualification = 0;
+    information.qualification = qualification;
     information.instruction_information = 0;
     return l2_reflect(vcpu, &information);
+}
+
+static bool intercepts(const struct vmcs12 *vmcs12, enum exception_vector vector)
+{
+    return (vmcs12->exception_bitmap >> vector & 1) != 0;
+}
+
+enum exit_action l2_exception(struct vcpu *vcpu, enum exception_vector vector, bool has_error_code,
+                              u32 error_code)
+{
+    if (intercepts(&nested_vmx_of(vcpu)->vmcs12, vector))
+        return exception_exit(vcpu, vector, has_error_code, error_code, 0);
+    vmx_inject_exception(vector, has_error_code, error_code);
+    return EXIT_RESUME;
+}
+
+enum exit_action l2_page_fault(struct vcpu *vcpu, u32 error_code, u64 address)
+{
+    const struct vmcs12 *vmcs12 = &nested_vmx_of(vcpu)->vmcs12;
+    bool matches = (error_code & vmcs12->page_fault_mask) == vmcs12->page_fault_match;
+
+    if (intercepts(vmcs12, EXC_PF) == matches)
+        return exception_exit(vcpu, EXC_PF, true, error_code, address);
+    write_cr2(address);
+    vmx_inject_exception(EXC_PF, true, error_code);
+    return EXIT_RESUME;
 }

@@ -328,7 +328,9 @@ static void facts_of(const struct vcpu *vcpu, u32 reason, struct l2_exit_facts *
     if (reason == REASON_EXCEPTION_OR_NMI)
         facts->interruption = (u32)vmread(VMCS_EXIT_INTERRUPTION);
     if (reason == REASON_RDMSR || reason == REASON_WRMSR)
-        facts->msr_intercepted = l1_intercepts_msr(vcpu, &nested->vmcs12, reason == REASON_WRMSR);
+        facts->intercepted = l1_intercepts_msr(vcpu, &nested->vmcs12, reason == REASON_WRMSR);
+    if (reason == REASON_VMREAD || reason == REASON_VMWRITE)
+        facts->intercepted = l1_intercepts_field(vcpu, &nested->vmcs12, reason == REASON_VMWRITE);
     if (reason == REASON_CONTROL_REGISTER) {
         facts->qualification = vmread(VMCS_EXIT_QUALIFICATION);
         facts->operand = cr_operand(vcpu, facts->qualification);
@@ -359,6 +361,8 @@ static enum exit_action handle(struct vcpu *vcpu, u32 reason)
         return step_done(vcpu);
     case VERDICT_VMFUNC:
         return l2_vmfunc_exit(vcpu);
+    case VERDICT_FIELD:
+        return l2_field_access(vcpu, reason == REASON_VMWRITE);
     }
     return EXIT_RESUME;
 }

@@ -11,6 +11,7 @@
 #include "nested/shadow.h"
 #include "nested/vmx-check.h"
 #include "nested/vmx-fields.h"
+#include "nested/vmx-merge.h"
 #include "nested/vmx-nested.h"
 #include "nested/vmx-operand.h"
 #include "nested/vmx-shadowing.h"
@@ -59,7 +60,7 @@ static bool in_64_bit_mode(void)
     return (vmread_unchecked(VMCS_GUEST_EFER) & EFER_LMA) != 0;
 }
 
-static u64 read_register(struct vcpu *vcpu, unsigned index)
+static u64 read_register(const struct vcpu *vcpu, unsigned index)
 {
     u64 value = index == GPR_RSP ? vmread(VMCS_GUEST_RSP) : vcpu->gpr[index];
     return in_64_bit_mode() ? value : value & BITS(31, 0);
@@ -252,11 +253,22 @@ static u32 operand_bytes(void)
     return in_64_bit_mode() ? sizeof(u64) : sizeof(u32);
 }
 
+/* The end of a VMREAD, of L1 or of L2. */
+static enum exit_action give_value(struct vcpu *vcpu, const struct vmx_operand *operand, u64 value)
+{
+    enum exit_action action;
+
+    if (operand->in_register)
+        write_register(vcpu, operand->reg, value);
+    else if (!vmx_operand_write(vcpu, operand, &value, operand_bytes(), &action))
+        return action;
+    return nested_vmx_succeed(vcpu);
+}
+
 static enum exit_action vmread_for_l1(struct vcpu *vcpu)
 {
     struct nested_vmx *nested = nested_vmx_of(vcpu);
     struct vmx_operand operand = operand_of_exit();
-    enum exit_action action;
 
     if (nested->current == NO_VMCS)
         return fail_invalid();
@@ -265,11 +277,7 @@ static enum exit_action vmread_for_l1(struct vcpu *vcpu)
     if (field == NULL)
         return nested_vmx_fail(vcpu, VMX_ERROR_UNSUPPORTED_FIELD);
     u64 value = vmcs12_read(&nested->vmcs12, field, (encoding & VMCS_FIELD_HIGH) != 0);
-    if (operand.in_register)
-        write_register(vcpu, operand.reg, value);
-    else if (!vmx_operand_write(vcpu, &operand, &value, operand_bytes(), &action))
-        return action;
-    return nested_vmx_succeed(vcpu);
+    return give_value(vcpu, &operand, value);
 }
 
 static bool may_write(const struct vmcs12_field *field)
@@ -303,9 +311,69 @@ static enum exit_action vmwrite_for_l1(struct vcpu *vcpu)
     vmcs12_write(&nested->vmcs12, field, (encoding & VMCS_FIELD_HIGH) != 0, value);
     nested->dirty |= field->group;
     nested->checked &= ~(u32)field->group;
-    if (field->read_only)
+    /* It is the other copy that L1 reads; what L1 has written there meanwhile is newer than vmcs12. */
+    if (field->read_only) {
+        vmx_shadowing_collect(vcpu);
         vmx_shadowing_publish(vcpu);
+    }
     return nested_vmx_succeed(vcpu);
+}
+
+/* --- VMREAD and VMWRITE of L2, SDM vol. 3C 25.10, 26.1.3 --- */
+
+bool l1_intercepts_field(const struct vcpu *vcpu, const struct vmcs12 *vmcs12, bool write)
+{
+    u64 bitmap = write ? vmcs12->vmwrite_bitmap : vmcs12->vmread_bitmap;
+    u8 byte = 0xff;
+
+    if ((vmcs12_secondary(vmcs12) & SECONDARY_VMCS_SHADOWING) == 0)
+        return true;
+    u64 encoding = read_register(vcpu, operand_of_exit().second);
+    if (encoding > BITS(14, 0))
+        return true;
+    (void)guest_read(gpa(bitmap + encoding / 8), &byte, sizeof(byte));
+    return (byte >> encoding % 8 & 1) != 0;
+}
+
+/*
+ * The shadow VMCS is not current, so L1's memory has it; the entry has found it there. VMREAD gives the
+ * value, VMWRITE exchanges a part of it.
+ */
+static enum exit_action access_shadow_vmcs(struct vcpu *vcpu, const struct vmx_operand *operand, bool write,
+                                           u64 encoding, u64 value)
+{
+    const struct vmcs12_field *field = vmcs12_find_field(encoding, &nested_vmx_capability);
+    bool high = (encoding & VMCS_FIELD_HIGH) != 0;
+    u64 content = 0;
+
+    if (field == NULL)
+        return nested_vmx_fail(vcpu, VMX_ERROR_UNSUPPORTED_FIELD);
+    u64 at = nested_vmx_of(vcpu)->vmcs12.link_pointer + field->offset;
+    (void)guest_read(gpa(at), &content, field->bytes);
+    if (!write)
+        return give_value(vcpu, operand, high ? content >> 32 : content);
+    if (!may_write(field))
+        return nested_vmx_fail(vcpu, VMX_ERROR_READ_ONLY_FIELD);
+    content = high ? value << 32 | (content & BITS(31, 0)) : value;
+    write_region(at, &content, field->bytes);
+    return nested_vmx_succeed(vcpu);
+}
+
+enum exit_action l2_field_access(struct vcpu *vcpu, bool write)
+{
+    struct vmx_operand operand = operand_of_exit();
+    enum exit_action action;
+    u64 value = 0;
+
+    if (privilege_level() > 0)
+        return EXIT_GP;
+    if (nested_vmx_of(vcpu)->vmcs12.link_pointer == NO_VMCS)
+        return fail_invalid();
+    if (write && operand.in_register)
+        value = read_register(vcpu, operand.reg);
+    else if (write && !vmx_operand_read(vcpu, &operand, &value, operand_bytes(), &action))
+        return action;
+    return access_shadow_vmcs(vcpu, &operand, write, read_register(vcpu, operand.second), value);
 }
 
 /* --- INVEPT, INVVPID --- */

@@ -52,10 +52,10 @@ struct nested_vmx {
     /* Groups whose checks passed with exactly the current content: cleared with each bit set in dirty. */
     u32 checked;
 
-    /* vmx-operand.c: L1's paging, for operands in its memory; made anew when its role changes. Not for L2. */
-    struct paging_cpu l1_cpu;
-    struct paging l1_paging;
-    u64 l1_pdptes[VMCS_PDPTES];
+    /* vmx-operand.c: the paging of L1 or L2, for operands in its memory; made anew when the role changes. */
+    struct paging_cpu operand_cpu;
+    struct paging operand_paging;
+    u64 operand_pdptes[VMCS_PDPTES];
 
     struct vmcs_shadowing shadowing;
     struct vmcs02_state *vmcs02;
@@ -79,6 +79,14 @@ bool nested_vmx_init(struct vcpu *vcpu);
 
 /* Hook instruction: any VMX instruction of L1, VMCALL included if it is none of Umbra's. */
 enum exit_action nested_vmx_instruction(struct vcpu *vcpu, u32 reason);
+
+/*
+ * VMREAD or VMWRITE of L2, vmcs02 being the hardware's current VMCS: is it an exit to L1; and if it is not,
+ * the instruction itself, on the shadow VMCS that L1 has linked (SDM vol. 3C 25.10, vol. 3D ch. 31). Faults
+ * of L2, of either stage, go where L1 has them go. The action is L2's, or L1's if it came to an exit.
+ */
+bool l1_intercepts_field(const struct vcpu *vcpu, const struct vmcs12 *vmcs12, bool write);
+enum exit_action l2_field_access(struct vcpu *vcpu, bool write);
 
 /* VM-instruction errors, SDM vol. 3D 31.4. */
 enum vmx_instruction_error {

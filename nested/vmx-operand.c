@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The operands of L1's VMX instructions; see nested/vmx-operand.h. The pure half is in vmx-operand-decode.c.
+/* Operands of VMX instructions of L1 and L2; see nested/vmx-operand.h. The pure half is vmx-operand-decode.c.
  */
 #include "nested/vmx-operand.h"
 
@@ -9,8 +9,7 @@
 #include "mm/guest-paging.h"
 #include "mm/linear.h"
 #include "nested/shadow.h"
-#include "nested/vmx-nested.h"
-#include "vmx/vmx.h"
+#include "nested/vmx-vmcs02.h"
 
 #define CPUID_EXTENDED_FEATURES 0x80000001u
 #define CPUID_EDX_PAGE_1G       BIT(26)
@@ -33,17 +32,17 @@ static enum memory_status write_for_l1(const struct paging_memory *memory, gpa_t
 
 static struct paging_memory l1_memory;
 
-/* --- L1's paging --- */
+/* --- paging --- */
 
 void vmx_operand_init(struct nested_vmx *nested)
 {
     l1_memory = guest_paging_memory;
     l1_memory.write = write_for_l1;
-    nested->l1_cpu = (struct paging_cpu){
+    nested->operand_cpu = (struct paging_cpu){
         .maxphyaddr = machine.tdp.config.maxphyaddr,
         .page_1g = (cpuid(CPUID_EXTENDED_FEATURES, 0).edx & CPUID_EDX_PAGE_1G) != 0,
     };
-    paging_init(&nested->l1_paging, paging_role_guest(&nested->l1_cpu, 0, 0, 0));
+    paging_init(&nested->operand_paging, paging_role_guest(&nested->operand_cpu, 0, 0, 0));
 }
 
 /* PKRU is L1's while Umbra runs, and can be read only with CR4.PKE. Umbra has no user pages that it could
@@ -69,10 +68,10 @@ static u32 read_pkrs(void)
     return (u32)value;
 }
 
-static const struct paging *l1_paging(struct nested_vmx *nested, u64 cr0, u64 cr4, u64 efer)
+static const struct paging *first_stage(struct nested_vmx *nested, u64 cr0, u64 cr4, u64 efer)
 {
-    struct paging *paging = &nested->l1_paging;
-    struct paging_role role = paging_role_guest(&nested->l1_cpu, cr0, cr4, efer);
+    struct paging *paging = &nested->operand_paging;
+    struct paging_role role = paging_role_guest(&nested->operand_cpu, cr0, cr4, efer);
 
     if (!role_equal(role, paging->role))
         paging_init(paging, role);
@@ -83,15 +82,15 @@ static const struct paging *l1_paging(struct nested_vmx *nested, u64 cr0, u64 cr
     paging->pdptes = NULL;
     if (role_format(role) == PAGING_PAE) {
         for (unsigned i = 0; i < VMCS_PDPTES; i++)
-            nested->l1_pdptes[i] = vmread((enum vmcs_field)(VMCS_GUEST_PDPTE0 + 2 * i));
-        paging->pdptes = nested->l1_pdptes;
+            nested->operand_pdptes[i] = vmread((enum vmcs_field)(VMCS_GUEST_PDPTE0 + 2 * i));
+        paging->pdptes = nested->operand_pdptes;
     }
     return paging;
 }
 
 /* --- the access --- */
 
-struct l1_access {
+struct operand_access {
     struct linear_context context;
     struct linear_operand operand;
 };
@@ -111,7 +110,8 @@ static struct linear_segment segment_of(enum vmcs_segment segment, bool code_64)
     };
 }
 
-static void prepare(struct vcpu *vcpu, const struct vmx_operand *operand, u32 bytes, struct l1_access *access)
+static void prepare(struct vcpu *vcpu, const struct vmx_operand *operand, u32 bytes,
+                    struct operand_access *access)
 {
     struct exit_context state;
 
@@ -122,7 +122,7 @@ static void prepare(struct vcpu *vcpu, const struct vmx_operand *operand, u32 by
         .bytes = bytes,
     };
     access->context = (struct linear_context){
-        .paging = l1_paging(nested_vmx_of(vcpu), state.cr0, state.cr4, state.efer),
+        .paging = first_stage(nested_vmx_of(vcpu), state.cr0, state.cr4, state.efer),
         .root = vmread(VMCS_GUEST_CR3),
         .memory = &l1_memory,
         .cr0 = state.cr0,
@@ -132,10 +132,110 @@ static void prepare(struct vcpu *vcpu, const struct vmx_operand *operand, u32 by
         .cpl = (u8)state.cpl,
         .code_64 = state.code64,
     };
+    if (vcpu->l2_running)
+        access->context.host = l2_second_stage(vcpu, &access->context.host_root);
+}
+
+/* --- L2 --- */
+
+/* The second stage is asked as by L2's own access: L1's flags are set, and its log is written. */
+static bool second_stage_allows(struct vcpu *vcpu, u64 address, unsigned access, u32 supplied, u64 linear,
+                                enum exit_action *action)
+{
+    const struct shadow_access wanted = {
+        .address = l2_gpa(address),
+        .access = access,
+        .supplied = supplied,
+        .rip = vmread(VMCS_GUEST_RIP),
+    };
+
+    return l2_second_level_allows(vcpu, &wanted, linear, action);
+}
+
+static u64 linear_of(const struct operand_access *access, unsigned kind)
+{
+    struct linear_result ignored;
+    u64 linear = 0;
+
+    (void)linear_address(&access->context, &access->operand, kind, &linear, &ignored);
+    return linear;
+}
+
+/*
+ * The walker sets L1's dirty flags, but knows of no log: with one, whatever the access will dirty is written
+ * to first. A walk that fails leaves the fault to the access itself.
+ */
+static bool log_page(struct vcpu *vcpu, const struct linear_context *context, u64 linear, unsigned access,
+                     enum exit_action *action)
+{
+    const struct walk_2d_tables tables = {context->paging, context->root, context->host, context->host_root};
+    enum paging_format_id format = role_format(context->paging->role);
+    u64 table = context->root & paging_formats[format].root_mask;
+    const unsigned table_access = ACCESS_READ | ACCESS_WRITE;
+    struct walk_2d walked;
+
+    enum walk_status status = walk_2d(&tables, context->memory, linear, access, &walked);
+    if (status != WALK_OK && (status != WALK_FAULT || walked.stage != WALK_STAGE_GUEST))
+        return true;
+    for (unsigned level = walked.guest.root_level; level > 0 && level >= walked.guest.level; level--) {
+        u64 entry = paging_entry_address(format, table, linear, level);
+        bool in_register = context->paging->pdptes != NULL && level == walked.guest.root_level;
+        if (!in_register &&
+            !second_stage_allows(vcpu, entry, table_access, FAULT_LINEAR_VALID, linear, action))
+            return false;
+        table = walked.guest.entry[level].value & ENTRY_ADDRESS;
+    }
+    return status != WALK_OK || second_stage_allows(vcpu, walked.guest_address, access,
+                                                    FAULT_LINEAR_VALID | FAULT_FINAL, linear, action);
+}
+
+static bool log_operand(struct vcpu *vcpu, const struct operand_access *access, unsigned kind,
+                        enum exit_action *action)
+{
+    u64 linear = linear_of(access, kind);
+    u64 last = linear + access->operand.bytes - 1;
+
+    if (!vcpu->l2_running || !l2_writes_log(vcpu))
+        return true;
+    return log_page(vcpu, &access->context, linear, kind, action) &&
+           ((linear ^ last) < PAGE_SIZE ||
+            log_page(vcpu, &access->context, align_down(last, PAGE_SIZE), kind, action));
+}
+
+/* The walk of the page that faulted: if it is not the operand's first one, it starts with the page. */
+static enum exit_action host_fault(struct vcpu *vcpu, const struct operand_access *access, unsigned kind,
+                                   const struct fault *fault)
+{
+    u64 linear = linear_of(access, kind);
+    bool second = (fault->supplied & FAULT_FINAL) != 0 && ((fault->address ^ linear) & PAGE_MASK) != 0;
+    enum exit_action action = EXIT_RESUME;
+
+    if (second)
+        linear = align_down(linear + access->operand.bytes - 1, PAGE_SIZE);
+    (void)second_stage_allows(vcpu, fault->address, fault->access, fault->supplied, linear, &action);
+    return action;
+}
+
+static void raise(struct vcpu *vcpu, const struct linear_result *result, enum exit_action *action)
+{
+    enum exception_vector vector = (enum exception_vector)result->vector;
+
+    if (vcpu->l2_running && vector == EXC_PF) {
+        *action = l2_page_fault(vcpu, result->error_code, result->cr2);
+        return;
+    }
+    if (vcpu->l2_running) {
+        *action = l2_exception(vcpu, vector, true, result->error_code);
+        return;
+    }
+    if (vector == EXC_PF)
+        write_cr2(result->cr2);
+    vmx_inject_exception(vector, true, result->error_code);
 }
 
 /* True if the operand was accessed. */
-static bool finish(enum linear_status status, const struct linear_result *result, enum exit_action *action)
+static bool finish(struct vcpu *vcpu, const struct operand_access *access, unsigned kind,
+                   enum linear_status status, const struct linear_result *result, enum exit_action *action)
 {
     *action = EXIT_RESUME;
     switch (status) {
@@ -143,11 +243,12 @@ static bool finish(enum linear_status status, const struct linear_result *result
     case LINEAR_NOT_MEMORY:
         return true;
     case LINEAR_EXCEPTION:
-        if (result->vector == EXC_PF)
-            write_cr2(result->cr2);
-        vmx_inject_exception((enum exception_vector)result->vector, true, result->error_code);
+        raise(vcpu, result, action);
         return false;
-    default: /* contended: once more; there is no second stage */
+    case LINEAR_HOST_FAULT:
+        *action = host_fault(vcpu, access, kind, &result->fault);
+        return false;
+    default: /* contended: once more */
         return false;
     }
 }
@@ -155,23 +256,27 @@ static bool finish(enum linear_status status, const struct linear_result *result
 bool vmx_operand_read(struct vcpu *vcpu, const struct vmx_operand *operand, void *dst, u32 bytes,
                       enum exit_action *action)
 {
-    struct l1_access access;
+    struct operand_access access;
     struct linear_result result;
 
     prepare(vcpu, operand, bytes, &access);
+    if (!log_operand(vcpu, &access, ACCESS_READ, action))
+        return false;
     enum linear_status status = linear_read(&access.context, &access.operand, ACCESS_READ, dst, &result);
     if (status == LINEAR_NOT_MEMORY)
         memset(dst, 0xff, bytes);
-    return finish(status, &result, action);
+    return finish(vcpu, &access, ACCESS_READ, status, &result, action);
 }
 
 bool vmx_operand_write(struct vcpu *vcpu, const struct vmx_operand *operand, const void *src, u32 bytes,
                        enum exit_action *action)
 {
-    struct l1_access access;
+    struct operand_access access;
     struct linear_result result;
 
     prepare(vcpu, operand, bytes, &access);
-    return finish(linear_write(&access.context, &access.operand, ACCESS_WRITE, src, &result), &result,
-                  action);
+    if (!log_operand(vcpu, &access, ACCESS_WRITE, action))
+        return false;
+    enum linear_status status = linear_write(&access.context, &access.operand, ACCESS_WRITE, src, &result);
+    return finish(vcpu, &access, ACCESS_WRITE, status, &result, action);
 }

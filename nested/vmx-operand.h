@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Operands of L1's VMX instructions: what the VM-exit instruction information says (SDM vol. 3C 28.2.5,
- * tables 28-10, 28-13 and 28-14), and access to L1's memory through its segments and paging, with its faults.
+ * Operands of VMX instructions of L1, and of those of L2 that Umbra executes: what the VM-exit instruction information says (SDM vol. 3C 28.2.5,
+ * tables 28-10, 28-13 and 28-14), and access to memory through segments and paging, with their faults.
  */
 #ifndef UMBRA_NESTED_VMX_OPERAND_H
 #define UMBRA_NESTED_VMX_OPERAND_H
@@ -37,9 +37,10 @@ struct vmx_operand vmx_operand_decode(u32 information);
 u64 vmx_operand_offset(const struct vmx_operand *operand, const u64 *gpr, u64 displacement);
 
 /*
- * Copies between the memory operand of the current exit of L1 and Umbra; `bytes` is 4, 8 or 16. False: it
- * faulted, the exception is injected, and *action is for L1's instruction. vmcs01 is the hardware's VMCS.
- * What is not RAM of L1 reads as ones, and writes to it are dropped. gpr[GPR_RSP] need not be filled in.
+ * Copies between the memory operand of the current exit and Umbra; `bytes` is 4, 8 or 16. L1's exit: vmcs01
+ * is the hardware's VMCS; L2's (vcpu->l2_running): vmcs02. False: it faulted, and *action is what is left to
+ * do: the exception is injected, or (L2 only) the exit to L1 is made. What is not RAM of L1 reads as ones,
+ * and writes to it are dropped. gpr[GPR_RSP] need not be filled in.
  */
 bool vmx_operand_read(struct vcpu *vcpu, const struct vmx_operand *operand, void *dst, u32 bytes,
                       enum exit_action *action);

@@ -43,7 +43,13 @@ static enum l2_verdict of_monitor_trap_flag(const struct vmcs12 *vmcs12, const s
 static enum l2_verdict of_msr(const struct vmcs12 *vmcs12, const struct l2_exit_facts *facts)
 {
     (void)vmcs12;
-    return facts->msr_intercepted ? VERDICT_L1 : VERDICT_MSR;
+    return facts->intercepted ? VERDICT_L1 : VERDICT_MSR;
+}
+
+static enum l2_verdict of_field(const struct vmcs12 *vmcs12, const struct l2_exit_facts *facts)
+{
+    (void)vmcs12;
+    return facts->intercepted ? VERDICT_L1 : VERDICT_FIELD;
 }
 
 static enum l2_verdict of_control_register(const struct vmcs12 *vmcs12, const struct l2_exit_facts *facts)
@@ -71,6 +77,8 @@ static enum l2_verdict of_vmfunc(const struct vmcs12 *vmcs12, const struct l2_ex
 static verdict_function *const table[EXIT_REASONS] = {
     [REASON_EXCEPTION_OR_NMI] = of_exception_or_nmi,
     [REASON_NMI_WINDOW] = of_nmi_window,
+    [REASON_VMREAD] = of_field,
+    [REASON_VMWRITE] = of_field,
     [REASON_CONTROL_REGISTER] = of_control_register,
     [REASON_RDMSR] = of_msr,
     [REASON_WRMSR] = of_msr,

@@ -18,6 +18,7 @@ enum l2_verdict {
     VERDICT_GP,           /* #GP(0): L2 wrote what not even L1 may */
     VERDICT_STEP,         /* the end of Umbra's own single step */
     VERDICT_VMFUNC,       /* L1 has allowed VM functions */
+    VERDICT_FIELD,        /* VMREAD or VMWRITE, which L1 lets through to a shadow VMCS */
 };
 
 /* Of the exit, as far as the reason makes it meaningful. */
@@ -28,7 +29,7 @@ struct l2_exit_facts {
     u64 operand;          /* of a MOV to CR4 */
     bool nmi_waits;       /* vcpu->nmi_pending */
     bool stepping;        /* Umbra has turned MTF on for a step of its own */
-    bool msr_intercepted; /* by L1 */
+    bool intercepted;     /* by L1: the access to an MSR, or to a field of a shadow VMCS */
 };
 
 enum l2_verdict l2_exit_verdict(const struct vmcs12 *vmcs12, const struct l2_exit_facts *facts);

@@ -93,6 +93,17 @@ void l2_flush_without_vpid(struct vcpu *vcpu, const struct vmcs12 *vmcs12);
 /* An EPT violation or misconfiguration of L2. */
 enum exit_action l2_second_level_exit(struct vcpu *vcpu, u32 reason);
 enum exit_action l2_vmfunc_exit(struct vcpu *vcpu);
+/* L1's tables as the second stage of L2's accesses, with their EPT pointer; NULL if L1 uses none. */
+const struct paging *l2_second_stage(const struct vcpu *vcpu, u64 *ept_pointer);
+/* Does L1 keep a log of the pages that L2 dirties? */
+bool l2_writes_log(const struct vcpu *vcpu);
+/*
+ * An access that Umbra makes for L2, asked of L1's tables as the hardware would: their flags are set, the log
+ * is written. `linear` is the linear address that is being translated. False: L1 has the exit or exception,
+ * and *action is what is left to do.
+ */
+bool l2_second_level_allows(struct vcpu *vcpu, const struct shadow_access *access, u64 linear,
+                            enum exit_action *action);
 
 /* --- vmx-msr.c --- */
 
@@ -124,6 +135,8 @@ void l2_set_step(struct vcpu *vcpu, bool on);
 /* A fault that Umbra raises in L2: injected, or L1's exit if its exception bitmap says so. */
 enum exit_action l2_exception(struct vcpu *vcpu, enum exception_vector vector, bool has_error_code,
                               u32 error_code);
+/* The same of a page fault at `address`, which the page-fault error-code mask and match decide about, too. */
+enum exit_action l2_page_fault(struct vcpu *vcpu, u32 error_code, u64 address);
 
 /* --- vmx-exit.c --- */
 
