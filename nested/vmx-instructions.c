@@ -311,11 +311,8 @@ static enum exit_action vmwrite_for_l1(struct vcpu *vcpu)
     vmcs12_write(&nested->vmcs12, field, (encoding & VMCS_FIELD_HIGH) != 0, value);
     nested->dirty |= field->group;
     nested->checked &= ~(u32)field->group;
-    /* It is the other copy that L1 reads; what L1 has written there meanwhile is newer than vmcs12. */
-    if (field->read_only) {
-        vmx_shadowing_collect(vcpu);
+    if (field->read_only)
         vmx_shadowing_publish(vcpu);
-    }
     return nested_vmx_succeed(vcpu);
 }
 

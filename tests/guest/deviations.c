@@ -53,6 +53,8 @@ static const struct deviation {
     {BOCHS, BARE, "vmx-checks.pending_bs*", "BS is not compared with RFLAGS.TF"},
     {BOCHS, BARE, "vmx-events.virtual_nmi.second_refused",
      "an NMI is injected though virtual NMIs are blocked"},
+    {BOCHS, BARE, "vmx-shadow.vmlaunch", "a shadow VMCS that is current is an error with a number"},
+    {BOCHS, BARE, "vmx-shadow.vmresume", "a shadow VMCS that is current is an error with a number"},
     {BOCHS, ANYWHERE, "vmx-events.interrupt.without_if", "RFLAGS.IF blocks interrupts that exit, too"},
     {TCG, BARE, "svm-instructions.exit.dr*",
      "#VMEXIT loads DR6 and DR7 from the host save area (APM 2 15.6: DR7 is disabled, DR6 stays)"},

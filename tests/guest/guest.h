@@ -319,6 +319,9 @@ void group_vmx_instructions(void);
 /* --- vmx-checks.c --- */
 void group_vmx_checks(void);
 
+/* --- vmx-shadow.c --- */
+void group_vmx_shadow(void);
+
 /* --- svm-*.c --- */
 void group_svm_instructions(void);
 void group_svm_checks(void);

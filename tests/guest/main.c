@@ -34,6 +34,7 @@ static const struct {
     {"vmx-exits", group_vmx_exits},
     {"vmx-instructions", group_vmx_instructions},
     {"vmx-checks", group_vmx_checks},
+    {"vmx-shadow", group_vmx_shadow},
     {"svm-instructions", group_svm_instructions},
     {"svm-checks", group_svm_checks},
     {"svm-exits", group_svm_exits},

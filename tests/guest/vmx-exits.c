@@ -211,6 +211,10 @@ static void check_without(const struct exit_case *test)
 
 static void check_instruction(const struct exit_case *test)
 {
+    if (test->reason == REASON_INVPCID && !vmx_has(WORD_SECONDARY, SECONDARY_INVPCID)) {
+        note_skipped(test->name, "L2 cannot have the instruction");
+        return;
+    }
     if (test->control && !vmx_has(test->word, test->control)) {
         note_skipped(test->name, "the control is not offered");
         return;
