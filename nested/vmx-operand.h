@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Operands of VMX instructions of L1, and of those of L2 that Umbra executes: what the VM-exit instruction information says (SDM vol. 3C 28.2.5,
- * tables 28-10, 28-13 and 28-14), and access to memory through segments and paging, with their faults.
+ * Operands of VMX instructions of L1, and of those of L2 that Umbra executes: what the VM-exit instruction
+ * information says (SDM vol. 3C 28.2.5, tables 28-10, 28-13 and 28-14), and access to memory through segments
+ * and paging, with their faults.
  */
 #ifndef UMBRA_NESTED_VMX_OPERAND_H
 #define UMBRA_NESTED_VMX_OPERAND_H

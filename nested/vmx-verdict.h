@@ -26,10 +26,10 @@ struct l2_exit_facts {
     u32 reason; /* basic */
     u32 interruption;
     u64 qualification;
-    u64 operand;          /* of a MOV to CR4 */
-    bool nmi_waits;       /* vcpu->nmi_pending */
-    bool stepping;        /* Umbra has turned MTF on for a step of its own */
-    bool intercepted;     /* by L1: the access to an MSR, or to a field of a shadow VMCS */
+    u64 operand;      /* of a MOV to CR4 */
+    bool nmi_waits;   /* vcpu->nmi_pending */
+    bool stepping;    /* Umbra has turned MTF on for a step of its own */
+    bool intercepted; /* by L1: the access to an MSR, or to a field of a shadow VMCS */
 };
 
 enum l2_verdict l2_exit_verdict(const struct vmcs12 *vmcs12, const struct l2_exit_facts *facts);
