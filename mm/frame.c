@@ -6,11 +6,13 @@
  */
 #include "mm/frame.h"
 
+#include "arch/atomic.h"
 #include "arch/print.h"
 #include "arch/string.h"
 #include "mm/phys.h"
 
 static struct {
+    struct spinlock lock;
     u64 start, end; /* the whole pool, host-physical */
     u64 unused;     /* [unused, end) was never handed out */
     u64 free_list;  /* first frame that came back; 0 = none */
@@ -28,28 +30,45 @@ void frame_pool_init(hpa_t start, hpa_t end)
     pool.free_list_count = 0;
 }
 
-bool frame_alloc(hpa_t *frame)
+/* From the never-used part; the caller holds the lock. */
+static bool take_unused(size_t count, hpa_t *first)
+{
+    if (count == 0 || count > (pool.end - pool.unused) / PAGE_SIZE)
+        return false;
+    *first = hpa(pool.unused);
+    pool.unused += count * PAGE_SIZE;
+    return true;
+}
+
+static bool take_one(hpa_t *frame)
 {
     if (pool.free_list == 0)
-        return frame_alloc_contiguous(1, frame);
-
+        return take_unused(1, frame);
     *frame = hpa(pool.free_list);
-    u64 *words = phys_to_virt(*frame);
+    const u64 *words = phys_to_virt(*frame);
     pool.free_list = words[0];
     pool.free_list_count--;
-    memset(words, 0, PAGE_SIZE);
     return true;
+}
+
+bool frame_alloc(hpa_t *frame)
+{
+    spin_lock(&pool.lock);
+    bool done = take_one(frame);
+    spin_unlock(&pool.lock);
+    if (done)
+        memset(phys_to_virt(*frame), 0, PAGE_SIZE);
+    return done;
 }
 
 bool frame_alloc_contiguous(size_t count, hpa_t *first)
 {
-    if (count == 0 || count > (pool.end - pool.unused) / PAGE_SIZE)
-        return false;
-
-    *first = hpa(pool.unused);
-    pool.unused += count * PAGE_SIZE;
-    memset(phys_to_virt(*first), 0, count * PAGE_SIZE);
-    return true;
+    spin_lock(&pool.lock);
+    bool done = take_unused(count, first);
+    spin_unlock(&pool.lock);
+    if (done)
+        memset(phys_to_virt(*first), 0, count * PAGE_SIZE);
+    return done;
 }
 
 void frame_free(hpa_t frame)
@@ -58,12 +77,17 @@ void frame_free(hpa_t frame)
            "only frames that the pool handed out come back to it");
 
     u64 *words = phys_to_virt(frame);
+    spin_lock(&pool.lock);
     words[0] = pool.free_list;
     pool.free_list = frame.raw;
     pool.free_list_count++;
+    spin_unlock(&pool.lock);
 }
 
 size_t frame_free_count(void)
 {
-    return pool.free_list_count + (size_t)((pool.end - pool.unused) / PAGE_SIZE);
+    spin_lock(&pool.lock);
+    size_t count = pool.free_list_count + (size_t)((pool.end - pool.unused) / PAGE_SIZE);
+    spin_unlock(&pool.lock);
+    return count;
 }

@@ -2,7 +2,7 @@
 /*
  * The pool of 4-KByte frames inside Umbra's own region. It is filled once at boot and never grows. Frames are
  * handed out zeroed. Pure: frames are reached through mm/phys.h.
- * Locking: none yet; one CPU allocates. (Later: one pool per CPU with a shared reserve.)
+ * Locking: the pool has its own.
  */
 #ifndef UMBRA_MM_FRAME_H
 #define UMBRA_MM_FRAME_H

@@ -43,7 +43,7 @@ static u64 *table_entries(u64 table)
  */
 static u64 read_entry(const u64 *slot)
 {
-    return __atomic_load_n(slot, __ATOMIC_RELAXED);
+    return atomic_peek(slot);
 }
 
 /*
@@ -58,9 +58,9 @@ static u64 read_entry(const u64 *slot)
 /* NOLINTNEXTLINE(readability-non-const-parameter): the checker does not see that the builtin writes *slot. */
 static void write_entry(struct tdp *tdp, u64 *slot, u64 old, u64 entry)
 {
-    __atomic_store_n(slot, entry, __ATOMIC_RELEASE);
+    atomic_release(slot, entry);
     if (tdp_entry_present(&tdp->config, old))
-        tdp->flush_pending = true;
+        atomic_poke(&tdp->flush_pending, true);
 }
 
 /*
@@ -172,8 +172,10 @@ static bool make_table(struct tdp *tdp, unsigned level, u64 *slot)
         u64 span = tdp_entry_span(level - 1);
         u64 first = tdp_leaf_entry(&tdp->config, level - 1, tdp_entry_address(old),
                                    tdp_entry_access(&tdp->config, old), tdp_entry_type(&tdp->config, old));
-        /* Which of the smaller pages were accessed or written is not known: all may have been. */
-        first |= old & tdp_accessed_dirty(&tdp->config);
+        /* Which of the smaller pages were accessed or written is not known, nor what a CPU sets in the old
+         * entry before it is replaced: all may have been. */
+        if (tdp->config.accessed_dirty)
+            first |= tdp_accessed_dirty(&tdp->config);
         for (unsigned i = 0; i < TDP_ENTRIES; i++)
             entries[i] = first + i * span;
     }
@@ -253,7 +255,7 @@ static void merge_table(struct tdp *tdp, unsigned level, u64 *slot)
         return;
     write_entry(tdp, slot, entry, merged);
     retire_tables(tdp, level, entry);
-    tdp->changes++;
+    atomic_add(&tdp->changes, 1);
 }
 
 /* Second pass: it needs no memory, because wherever it descends there is a table. */
@@ -276,7 +278,7 @@ static void commit(struct tdp *tdp, const struct change *change, unsigned level,
         } else if (step == STEP_REPLACE) {
             write_entry(tdp, slot, entry, changed_entry(tdp, change, level, entry, at));
             retire_tables(tdp, level, entry);
-            tdp->changes += tdp_entry_present(&tdp->config, entry);
+            atomic_add(&tdp->changes, tdp_entry_present(&tdp->config, entry));
         }
     }
 }
@@ -284,9 +286,11 @@ static void commit(struct tdp *tdp, const struct change *change, unsigned level,
 static enum tdp_status apply(struct tdp *tdp, const struct change *change, u64 start, u64 end)
 {
     static const struct change nothing = {.kind = CHANGE_NOTHING};
-    enum tdp_status status = prepare(tdp, change, TDP_LEVELS, tdp->root.raw, start, end);
 
+    spin_lock(&tdp->lock);
+    enum tdp_status status = prepare(tdp, change, TDP_LEVELS, tdp->root.raw, start, end);
     commit(tdp, status == TDP_OK ? change : &nothing, TDP_LEVELS, tdp->root.raw, start, end);
+    spin_unlock(&tdp->lock);
     return status;
 }
 
@@ -359,17 +363,29 @@ enum tdp_status tdp_retype(struct tdp *tdp, u64 start, u64 end, const struct mtr
     return status;
 }
 
-struct tdp_leaf tdp_lookup(const struct tdp *tdp, gpa_t gpa)
+/* The entry that decides about an address below 2^48, and the level of its table. */
+static u64 *find_slot(const struct tdp *tdp, u64 address, unsigned *level)
+{
+    u64 table = tdp->root.raw;
+
+    for (*level = TDP_LEVELS;; (*level)--) {
+        u64 *slot = &table_entries(table)[tdp_entry_index(address, *level)];
+        u64 entry = read_entry(slot);
+        if (!tdp_entry_is_table(&tdp->config, *level, entry))
+            return slot;
+        table = tdp_entry_address(entry);
+    }
+}
+
+struct tdp_leaf tdp_lookup(struct tdp *tdp, gpa_t gpa)
 {
     unsigned level = TDP_LEVELS;
     u64 entry = 0;
 
     if (gpa.raw < BIT(48)) {
-        entry = read_entry(&table_entries(tdp->root.raw)[tdp_entry_index(gpa.raw, level)]);
-        while (tdp_entry_is_table(&tdp->config, level, entry)) {
-            level--;
-            entry = read_entry(&table_entries(tdp_entry_address(entry))[tdp_entry_index(gpa.raw, level)]);
-        }
+        spin_lock(&tdp->lock);
+        entry = read_entry(find_slot(tdp, gpa.raw, &level));
+        spin_unlock(&tdp->lock);
     }
 
     struct tdp_leaf leaf = {.size = tdp_entry_span(level), .entry = entry, .level = level};
@@ -382,39 +398,49 @@ struct tdp_leaf tdp_lookup(const struct tdp *tdp, gpa_t gpa)
     return leaf;
 }
 
-u64 *tdp_track(struct tdp *tdp, gpa_t page)
+/* Splits until the page has an entry of its own. */
+static u64 *own_entry(struct tdp *tdp, u64 page)
 {
-    unsigned level = TDP_LEVELS;
-    u64 *slot = &table_entries(tdp->root.raw)[tdp_entry_index(page.raw, level)];
+    unsigned level;
+    u64 *slot = find_slot(tdp, page, &level);
 
-    if (!tdp->config.accessed_dirty || page.raw >= BIT(48))
-        return NULL;
-    for (; level > 1; level--) {
-        u64 entry = read_entry(slot);
-        if (!tdp_entry_present(&tdp->config, entry))
-            return NULL;
-        if (!tdp_entry_is_table(&tdp->config, level, entry) && !make_table(tdp, level, slot))
-            return NULL;
-        slot = &table_entries(tdp_entry_address(read_entry(slot)))[tdp_entry_index(page.raw, level - 1)];
-    }
-    return tdp_entry_present(&tdp->config, read_entry(slot)) ? slot : NULL;
+    while (level > 1 && tdp_entry_present(&tdp->config, read_entry(slot)) && make_table(tdp, level, slot))
+        slot = find_slot(tdp, page, &level);
+    return level == 1 && tdp_entry_present(&tdp->config, read_entry(slot)) ? slot : NULL;
 }
 
-/* NOLINTNEXTLINE(readability-non-const-parameter): the builtin writes *entry, unseen by the checker. */
-void tdp_clear_dirty(struct tdp *tdp, u64 *entry)
+u64 *tdp_track(struct tdp *tdp, gpa_t page)
+{
+    if (!tdp->config.accessed_dirty || page.raw >= BIT(48))
+        return NULL;
+    spin_lock(&tdp->lock);
+    u64 *slot = own_entry(tdp, page.raw);
+    spin_unlock(&tdp->lock);
+    return slot;
+}
+
+bool tdp_clear_dirty(struct tdp *tdp, u64 *entry, u64 changes)
 {
     u64 dirty = tdp->config.format == TDP_NPT ? PTE_D : EPTE_D;
 
-    __atomic_fetch_and(entry, ~dirty, __ATOMIC_SEQ_CST);
-    tdp->flush_pending = true;
+    spin_lock(&tdp->lock);
+    bool valid = tdp->changes == changes;
+    if (valid) {
+        atomic_and(entry, ~dirty);
+        atomic_poke(&tdp->flush_pending, true);
+    }
+    spin_unlock(&tdp->lock);
+    return valid;
 }
 
 void tdp_flushed(struct tdp *tdp)
 {
+    spin_lock(&tdp->lock);
     while (tdp->retired != 0) {
         hpa_t table = hpa(tdp->retired);
         tdp->retired = table_entries(table.raw)[0];
         frame_free(table);
     }
-    tdp->flush_pending = false;
+    atomic_poke(&tdp->flush_pending, false);
+    spin_unlock(&tdp->lock);
 }

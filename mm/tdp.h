@@ -3,11 +3,13 @@
  * Umbra's own second-level ("two-dimensional paging") tables, EPT or NPT: an identity map of what the guest
  * owns, with execute permission for supervisor and user kept apart where the CPU has MBEC or GMET. Pure:
  * tables are reached through mm/phys.h, frames come from mm/frame.h, and flushing is asked for, never done,
- * here. Locking: the caller's; one CPU changes tables.
+ * here. Locking: each function takes the map's own lock, for work whose length no guest decides; two changes
+ * that belong together, and a change with its flush, are the caller's to serialise.
  */
 #ifndef UMBRA_MM_TDP_H
 #define UMBRA_MM_TDP_H
 
+#include "arch/atomic.h"
 #include "arch/types.h"
 #include "mm/mtrr.h"
 
@@ -33,6 +35,7 @@ struct tdp_config {
 
 struct tdp {
     struct tdp_config config;
+    struct spinlock lock;
     hpa_t root; /* the PML4 table; EPTP and nCR3 are composed from it by the vendor */
     /*
      * A present entry has changed: some TLB may hold what is now wrong. The vendor flushes every CPU's
@@ -98,12 +101,13 @@ struct tdp_leaf {
     u64 entry;      /* as it stands in the table */
     unsigned level; /* 1 = 4 KByte */
 };
-struct tdp_leaf tdp_lookup(const struct tdp *tdp, gpa_t gpa);
+struct tdp_leaf tdp_lookup(struct tdp *tdp, gpa_t gpa);
 
 /*
  * Whether a 4-KByte page of the guest is written: gives the page an entry of its own, splitting what is
  * larger (at most two frames), and returns where it stands: valid until `changes` counts. NULL if the CPU
- * keeps no dirty flags, the page is not mapped, or there is no frame. The mapping itself stays.
+ * keeps no dirty flags, the page is not mapped, or there is no frame. The mapping itself stays. The parts of
+ * a page that was split count as dirty.
  */
 u64 *tdp_track(struct tdp *tdp, gpa_t page);
 
@@ -114,8 +118,12 @@ static inline bool tdp_is_dirty(const struct tdp *tdp, const u64 *entry)
            0;
 }
 
-/* Clears the flag. A TLB may hold that the page is dirty already: flush_pending is set. */
-void tdp_clear_dirty(struct tdp *tdp, u64 *entry);
+/*
+ * Clears the flag. TLBs, of each CPU, may hold that the page is dirty already: flush_pending is set, and what
+ * is written before all of them are flushed may go unseen. False, and nothing is written, if `changes` has
+ * counted on: the entry is void then.
+ */
+bool tdp_clear_dirty(struct tdp *tdp, u64 *entry, u64 changes);
 
 /* The vendor has flushed every CPU's translations of this tdp: retired frames go back to the pool. */
 void tdp_flushed(struct tdp *tdp);

@@ -58,7 +58,7 @@ static void compare_frame(struct shadow *shadow, u32 number)
     u64 frame = shadow->pages[number].identity.source >> PAGE_SHIFT;
     u32 next;
 
-    tdp_clear_dirty(shadow->config.tdp, shadow->pages[number].dirty);
+    (void)tdp_clear_dirty(shadow->config.tdp, shadow->pages[number].dirty, shadow->own_changes);
     for (u32 i = shadow_first_of_frame(shadow, frame); i != SHADOW_NONE; i = next) {
         compare_page(shadow, i);
         next = shadow_next_of_frame(shadow, i, frame);
