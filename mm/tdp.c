@@ -419,6 +419,7 @@ u64 *tdp_track(struct tdp *tdp, gpa_t page)
     return slot;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the builtin writes *entry, unseen by the checker. */
 bool tdp_clear_dirty(struct tdp *tdp, u64 *entry, u64 changes)
 {
     u64 dirty = tdp->config.format == TDP_NPT ? PTE_D : EPTE_D;
