@@ -7,7 +7,7 @@
 #include "arch/print.h"
 #include "arch/string.h"
 
-enum { LOG_RING_BYTES = 16384, LOG_LINE_BYTES = 320 };
+enum { LOG_RING_BYTES = 16384, LOG_LINE_BYTES = 320, LOG_WAIT_POLLS = 1 << 22 };
 
 static const char log_prefix[] = "umbra: ";
 
@@ -58,6 +58,23 @@ void log_quiet(bool quiet)
     log_is_quiet = quiet;
 }
 
+/*
+ * One line at a time. The CPU that holds the lock may be the one that dies, or one that will never run again:
+ * so the wait is as long as some lines take on a serial port, and no longer.
+ */
+static bool line_busy;
+
+static void begin_line(void)
+{
+    for (unsigned i = 0; i < LOG_WAIT_POLLS && __atomic_exchange_n(&line_busy, true, __ATOMIC_ACQUIRE); i++)
+        cpu_relax();
+}
+
+static void end_line(void)
+{
+    __atomic_store_n(&line_busy, false, __ATOMIC_RELEASE);
+}
+
 static void log_emit(const char *text, size_t length)
 {
     static const char magic[sizeof(log_ring.magic)] = "umbra log ring";
@@ -78,7 +95,9 @@ static void log_prefixed(const char *prefix, const char *fmt, va_list args)
     size_t length = format(line, sizeof(line) - 1, "%s%s", log_prefix, prefix);
     length += format_va(&line[length], sizeof(line) - 1 - length, fmt, args);
     line[length++] = '\n';
+    begin_line();
     log_emit(line, length);
+    end_line();
 }
 
 void log_line(enum log_level level, const char *fmt, ...)
@@ -119,8 +138,7 @@ void fatal(const char *fmt, ...)
     log_prefixed("fatal: ", fmt, args);
     va_end(args);
     /* A second failure, while the first one is reported, must not recurse. */
-    if (!dying) {
-        dying = true;
+    if (!__atomic_exchange_n(&dying, true, __ATOMIC_SEQ_CST)) {
         log_backtrace(__builtin_frame_address(0));
         if (fatal_hook != NULL)
             fatal_hook();

@@ -39,6 +39,8 @@
 #define VGA_GREY         0x07
 #define CODE64           0x08
 #define DATA             0x10
+#define CODE32           0x18
+#define CR0_PE           0x1
 
         .section .headers, "ax"
         .balign 8
@@ -212,6 +214,63 @@ boot_switch_stack:
 7:      hlt
         jmp     7b
 
+/*
+ * Another CPU, from a start-up IPI to ap_main(). What lies between the first two labels is copied to a page below
+ * 1 MByte; then it goes through the image where the loader put it, with the tables of the start, which no one has
+ * overwritten yet, until the tables that Umbra runs on are loaded: they have the same code at the same address.
+ */
+        .code16
+        .global ap_trampoline, ap_trampoline_root, ap_trampoline_end
+ap_trampoline:
+        cli
+        lgdtl   %cs:(ap_gdt_pointer - ap_trampoline)
+        movl    %cs:(ap_trampoline_root - ap_trampoline), %esi
+        mov     $CR0_PE, %eax           /* caches on */
+        mov     %eax, %cr0
+        ljmpl   $CODE32, $PHYS(ap_entry32)
+        .balign 4
+ap_gdt_pointer:
+        .short  boot_gdt_pointer - boot_gdt - 1
+        .long   PHYS(boot_gdt)
+        .balign 4
+ap_trampoline_root:                     /* for CR3: filled in in the copy */
+        .long   0
+ap_trampoline_end:
+
+        .code32
+ap_entry32:
+        mov     $DATA, %eax
+        mov     %eax, %ds
+        mov     $CR4_PAE, %eax
+        mov     %eax, %cr4
+        mov     $PHYS(boot_root), %eax
+        mov     %eax, %cr3
+        mov     $EFER, %ecx
+        rdmsr
+        or      $EFER_LME_NXE, %eax
+        wrmsr
+        mov     $CR0_PE_WP_PG_NE, %eax
+        mov     %eax, %cr0
+        ljmp    $CODE64, $PHYS(ap_entry64_low)
+
+        .code64
+ap_entry64_low:
+        mov     $ap_entry64_high, %rax
+        jmp     *%rax
+ap_entry64_high:
+        mov     $DATA, %eax
+        mov     %eax, %ds
+        mov     %eax, %es
+        mov     %eax, %ss
+        mov     %esi, %esi
+        mov     %rsi, %cr3              /* from here on there is no GDT */
+        mov     ap_stack_top, %rsp
+        xor     %ebp, %ebp
+        push    $0
+        push    $0
+        call    ap_main                 /* does not return */
+        ud2
+
         .section .rodata
 message_no_long_mode:
         .asciz  "umbra: fatal: this CPU has no 64-bit mode with execute-disable: Umbra needs an Intel or AMD CPU with virtualization\r\n"
@@ -220,6 +279,7 @@ boot_gdt:
         .quad   0
         .quad   0x00af9b000000ffff
         .quad   0x00cf93000000ffff
+        .quad   0x00cf9b000000ffff
 boot_gdt_pointer:
         .short  . - boot_gdt - 1
         .long   PHYS(boot_gdt)
@@ -236,6 +296,9 @@ boot_image_pointers:
         .skip   4096
 boot_image_directory:
         .skip   4096
+        .global ap_stack_top
+ap_stack_top:
+        .skip   16
 boot_stack:
         .skip   16384
 boot_stack_top:

@@ -3,6 +3,7 @@
 
 #include "arch/cpu.h"
 #include "arch/msr.h"
+#include "arch/string.h"
 #include "mm/memmap.h"
 #include "vcpu/vcpu.h"
 
@@ -52,4 +53,15 @@ const char *boot_machine_init(const struct tdp_config *config)
     /* No CPU has used the tables yet. */
     tdp_flushed(&machine.tdp);
     return NULL;
+}
+
+bool boot_machine_mtrrs_agree(void)
+{
+    struct mtrr_state mtrr;
+
+    if (machine.mtrr.cap == 0)
+        return true;
+    memset(&mtrr, 0, sizeof(mtrr));
+    read_mtrrs(&mtrr, machine.mtrr.maxphyaddr);
+    return memcmp(&mtrr, &machine.mtrr, sizeof(mtrr)) == 0;
 }

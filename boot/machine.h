@@ -14,4 +14,7 @@
  */
 const char *boot_machine_init(const struct tdp_config *config);
 
+/* Whether this CPU's MTRRs, as firmware left them, are those that the boot CPU had; true on AMD. */
+bool boot_machine_mtrrs_agree(void);
+
 #endif

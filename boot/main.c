@@ -14,6 +14,7 @@
 #include "boot/machine.h"
 #include "boot/memory.h"
 #include "boot/options.h"
+#include "boot/processors.h"
 #include "drivers/acpi.h"
 #include "drivers/serial.h"
 #include "drivers/vga.h"
@@ -24,24 +25,15 @@
 
 #define VGA_TEXT_BUFFER   0xb8000u
 #define FRAMEBUFFER_TEXT  2
-#define PAT_AFTER_RESET   0x0007040600070406ull /* SDM vol. 3A 12.12.4 */
 #define CPUID_FEATURES    1u
 #define CPUID_ECX_VMX     BIT(5)
-#define CPUID_ECX_XSAVE   BIT(26)
-#define CPUID_STRUCTURED  7u
-#define CPUID_EBX_SMEP    BIT(7)
-#define CPUID_EBX_SMAP    BIT(20)
 #define CPUID_EXTENDED    0x80000001u
 #define CPUID_EXT_ECX_SVM BIT(2)
-
-/* This version controls one CPU; the structures are for more. */
-enum { CPUS_MAX = 1 };
 
 static struct boot_info info;
 static struct boot_options options;
 static struct start_state start;
-static const struct vendor *vendor;
-static struct percpu *controlled[CPUS_MAX];
+static struct acpi_cpus cpus;
 static u64 entry_tsc; /* when boot_main() began: what Umbra's start costs */
 
 void boot_main(u32 magic, u32 physical);
@@ -109,72 +101,26 @@ static const struct vendor *find_vendor(void)
 }
 
 /* The guest could start a CPU that Umbra does not control, and there do whatever it likes. */
-static void check_cpus(void)
+static void find_cpus(void)
 {
     struct acpi_window window = low_memory();
     u64 found = info.rsdp_bytes == 0 ? acpi_find_rsdp(&window) : 0;
     const u8 *rsdp = found != 0 ? phys_to_virt(hpa(found)) : info.rsdp;
-    unsigned cpus = acpi_count_cpus(&window, rsdp, found != 0 ? ACPI_RSDP_MIN_BYTES : info.rsdp_bytes);
 
-    if (cpus <= 1)
-        return;
-    if (!options.unprotected_cpus)
-        fatal("this machine has %u CPUs and this version of Umbra controls one: switch the others off in the "
-              "firmware, "
-              "or boot with cpus=unprotected to let the guest use them outside of Umbra",
-              cpus);
-    log_warn("%u CPUs, of which Umbra controls one: what the guest runs on the others is not confined", cpus);
-}
-
-static void set_control_registers(void)
-{
-    u64 cr4 = read_cr4() | CR4_PGE | CR4_MCE;
-    struct cpuid_regs features = cpuid(CPUID_FEATURES, 0);
-    struct cpuid_regs structured = {0};
-
-    if (cpuid(0, 0).eax >= CPUID_STRUCTURED)
-        structured = cpuid(CPUID_STRUCTURED, 0);
-    if ((features.ecx & CPUID_ECX_XSAVE) != 0)
-        cr4 |= CR4_OSXSAVE; /* XSETBV on behalf of the guest */
-    if ((structured.ebx & CPUID_EBX_SMEP) != 0)
-        cr4 |= CR4_SMEP;
-    if ((structured.ebx & CPUID_EBX_SMAP) != 0)
-        cr4 |= CR4_SMAP;
-    write_cr4(cr4);
-    wrmsr(MSR_IA32_PAT, PAT_AFTER_RESET);
-}
-
-static struct percpu *create_cpu(unsigned index)
-{
-    hpa_t cpu_frames, vcpu_frames;
-    struct cpu_stacks stacks;
-
-    if (!frame_alloc_contiguous((sizeof(struct percpu) + PAGE_MASK) / PAGE_SIZE, &cpu_frames) ||
-        !frame_alloc_contiguous((sizeof(struct vcpu) + PAGE_MASK) / PAGE_SIZE, &vcpu_frames) ||
-        !boot_memory_map_stacks(index, &stacks))
-        fatal("Umbra's memory pool is too small for its per-CPU data: give the machine more memory and "
-              "report it");
-
-    struct percpu *cpu = phys_to_virt(cpu_frames);
-    cpu->index = index;
-    controlled[index] = cpu;
-    cpu->vcpu = phys_to_virt(vcpu_frames);
-    if (!vcpu_init(cpu->vcpu, index))
-        fatal("Umbra's memory pool is empty: give the machine more memory and report it");
-    cpu_tables_load(cpu, &stacks);
-    return cpu;
-}
-
-/* By the stack in use, not by GS: on AMD an exception may come while the guest's GS base is still loaded. */
-static void report_death(void)
-{
-    u64 here = (uintptr_t)__builtin_frame_address(0);
-    u64 index = (here - LAYOUT_STACKS) / LAYOUT_STACK_SLOT;
-
-    if (here < LAYOUT_STACKS || index >= ARRAY_SIZE(controlled) || controlled[index] == NULL)
-        return;
-    vendor->dump(controlled[index]->vcpu);
-    vcpu_report(controlled[index]->vcpu);
+    acpi_find_cpus(&window, rsdp, found != 0 ? ACPI_RSDP_MIN_BYTES : info.rsdp_bytes, &cpus);
+    unsigned most = machine.vendor->match == NULL ? 1 : CPUS_MAX;
+    if (options.unprotected_cpus && cpus.count > 1) {
+        log_warn("%u CPUs, of which Umbra controls one: what the guest runs on the others is not confined",
+                 cpus.count);
+        cpus.count = 1;
+    }
+    if (cpus.count > most)
+        fatal("this machine has %u CPUs and this version of Umbra controls %u at most: switch the others off "
+              "in "
+              "the firmware, or boot with cpus=unprotected to use one and let the guest have the others "
+              "outside "
+              "of Umbra",
+              cpus.count, most);
 }
 
 static void die_if(const char *problem)
@@ -187,18 +133,20 @@ static void die_if(const char *problem)
 static void run_guest(void)
 {
     struct vcpu *vcpu = this_cpu()->vcpu;
+    const struct vendor *vendor = machine.vendor;
     char sentence[GUEST_SENTENCE_BYTES];
 
+    die_if(vendor->enable(vcpu));
+    processors_start_others(&cpus, &guest_memmap);
     if (guest_load(&info, &guest_memmap, &start, sentence, sizeof(sentence)) != GUEST_OK)
         fatal("%s", sentence);
     log_info("%s", sentence);
 
-    die_if(vendor->enable(vcpu));
     die_if(vendor->prepare(vcpu, &start));
     if (machine.nested)
         die_if(nested_start(vcpu));
     accounting_reason_name = vendor->reason_name;
-    fatal_hook = report_death;
+    fatal_hook = processors_report_death;
     log_info("up in %lu TSC ticks: the guest starts at %lx, %lu KByte of Umbra's memory are free",
              read_tsc() - entry_tsc, start.rip, frame_free_count() * PAGE_SIZE / 1024);
     /* From here on the screen is the guest's. */
@@ -214,12 +162,12 @@ void boot_main(u32 magic, u32 physical)
     serial_init(SERIAL_COM1, SERIAL_BAUD_MAX);
     load_boot_tables();
     read_loader(magic, physical);
-    vendor = find_vendor();
-    die_if(vendor->probe(&config));
-    check_cpus();
-    set_control_registers();
-    die_if(boot_memory_init(&info));
-    log_info("%s, %s, Umbra's memory is %lx to %lx", vendor->name,
+    machine.vendor = find_vendor();
+    die_if(machine.vendor->probe(&config));
+    find_cpus();
+    processors_set_control_registers();
+    die_if(boot_memory_init(&info, cpus.count));
+    log_info("%s, %s, Umbra's memory is %lx to %lx", machine.vendor->name,
              config.format == TDP_EPT
                  ? (config.mode_based_execute
                         ? "MBEC on"
@@ -231,7 +179,11 @@ void boot_main(u32 magic, u32 physical)
     die_if(boot_machine_init(&config));
     machine.hypercalls = options.hypercalls;
     machine.nested = options.nested;
+    if (machine.nested && cpus.count > 1) {
+        log_warn("nested virtualization is off: this version has it for machines with one CPU");
+        machine.nested = false;
+    }
     machine.vmcs_shadowing = options.vmcs_shadowing;
 
-    boot_switch_stack(create_cpu(0)->stack_top, run_guest);
+    boot_switch_stack(processors_create_first()->stack_top, run_guest);
 }

@@ -13,6 +13,8 @@
 enum { POOL_DIVISOR = 100 };
 #define POOL_MIN MIB(3)
 #define POOL_MAX MIB(64)
+/* Stacks, per-CPU data, the virtual CPU and what it needs for guests of the guest. */
+#define POOL_PER_CPU KIB(384)
 
 /* Umbra's region starts and ends on this, so that the guest keeps 2-MByte pages on either side. */
 #define REGION_ALIGNMENT        MIB(2)
@@ -31,11 +33,12 @@ static u64 image_bytes(void)
     return (uintptr_t)image_end - (uintptr_t)image_start;
 }
 
-static enum memmap_status choose_region(const struct boot_info *info)
+static enum memmap_status choose_region(const struct boot_info *info, unsigned cpus)
 {
     struct mem_range avoid[BOOT_MODULES_MAX + 2];
     size_t count = 0;
-    u64 pool = max_u64(POOL_MIN, min_u64(POOL_MAX, memmap_ram_bytes(&info->memory) / POOL_DIVISOR));
+    u64 pool = max_u64(POOL_MIN + cpus * POOL_PER_CPU,
+                       min_u64(POOL_MAX, memmap_ram_bytes(&info->memory) / POOL_DIVISOR));
     u64 bytes = align_up(image_bytes() + pool, REGION_ALIGNMENT);
     u64 start;
 
@@ -103,9 +106,9 @@ static bool map_image(u64 physical)
     return true;
 }
 
-const char *boot_memory_init(const struct boot_info *info)
+const char *boot_memory_init(const struct boot_info *info, unsigned cpus)
 {
-    if (choose_region(info) != MEMMAP_OK)
+    if (choose_region(info, cpus) != MEMMAP_OK)
         return "there is no room for Umbra in RAM below 4 GByte: give the machine more memory or load "
                "smaller modules";
 
@@ -148,4 +151,12 @@ bool boot_memory_map_stacks(unsigned cpu, struct cpu_stacks *tops)
     return map_stack(slot + LAYOUT_EXIT_STACK, LAYOUT_EXIT_SIZE) &&
            map_stack(slot + LAYOUT_NMI_STACK, LAYOUT_NMI_SIZE) &&
            map_stack(slot + LAYOUT_FAULT_STACK, LAYOUT_FAULT_SIZE);
+}
+
+bool boot_memory_map_local_apic(struct percpu *cpu, hpa_t page)
+{
+    u64 at = LAYOUT_STACKS + (u64)cpu->index * LAYOUT_STACK_SLOT + LAYOUT_LOCAL_APIC;
+
+    cpu->local_apic = (u8 *)(uintptr_t)at; // NOLINT(performance-no-int-to-ptr)
+    return own_tables_map(&own_tables, at, page.raw, PAGE_SIZE, OWN_READ | OWN_WRITE | OWN_UNCACHED);
 }

@@ -19,8 +19,10 @@ enum {
     MADT_ENTRIES = 44,
     MADT_TYPE_LOCAL_APIC = 0,
     MADT_TYPE_X2APIC = 9,
+    MADT_LOCAL_APIC_ID = 3,
     MADT_LOCAL_APIC_FLAGS = 4,
     MADT_LOCAL_APIC_BYTES = 8,
+    MADT_X2APIC_ID = 4,
     MADT_X2APIC_FLAGS = 8,
     MADT_X2APIC_BYTES = 16,
     MADT_FLAG_ENABLED = 1,
@@ -87,42 +89,55 @@ static const u8 *table_at(const struct acpi_window *window, u64 address, u64 *by
     return table != NULL && checksum_ok(table, *bytes) ? table : NULL;
 }
 
-static unsigned count_madt(const u8 *madt, u64 bytes)
+/* Firmware may list one CPU as local APIC and as x2APIC. */
+static void add_cpu(struct acpi_cpus *cpus, u32 apic_id, u64 flags)
 {
-    unsigned cpus = 0;
-    for (u64 at = MADT_ENTRIES; at + 2 <= bytes;) {
-        u8 type = madt[at], length = madt[at + 1];
-        if (length < 2 || at + length > bytes)
-            break;
-        u64 flags = 0;
-        if (type == MADT_TYPE_LOCAL_APIC && length >= MADT_LOCAL_APIC_BYTES)
-            flags = read_le(madt + at + MADT_LOCAL_APIC_FLAGS, 4);
-        else if (type == MADT_TYPE_X2APIC && length >= MADT_X2APIC_BYTES)
-            flags = read_le(madt + at + MADT_X2APIC_FLAGS, 4);
-        if ((flags & MADT_FLAG_ENABLED) != 0)
-            cpus++;
-        at += length;
+    if ((flags & MADT_FLAG_ENABLED) == 0)
+        return;
+    for (unsigned i = 0; i < cpus->count && i < ACPI_CPUS_MAX; i++) {
+        if (cpus->apic_id[i] == apic_id)
+            return;
     }
-    return cpus;
+    if (cpus->count < ACPI_CPUS_MAX)
+        cpus->apic_id[cpus->count] = apic_id;
+    cpus->count++;
 }
 
-unsigned acpi_count_cpus(const struct acpi_window *window, const u8 *rsdp, size_t rsdp_bytes)
+static void read_madt(const u8 *madt, u64 bytes, struct acpi_cpus *cpus)
 {
+    for (u64 at = MADT_ENTRIES; at + 2 <= bytes;) {
+        const u8 *entry = madt + at;
+        u8 length = entry[1];
+        if (length < 2 || at + length > bytes)
+            break;
+        if (entry[0] == MADT_TYPE_LOCAL_APIC && length >= MADT_LOCAL_APIC_BYTES)
+            add_cpu(cpus, entry[MADT_LOCAL_APIC_ID], read_le(entry + MADT_LOCAL_APIC_FLAGS, 4));
+        else if (entry[0] == MADT_TYPE_X2APIC && length >= MADT_X2APIC_BYTES)
+            add_cpu(cpus, (u32)read_le(entry + MADT_X2APIC_ID, 4), read_le(entry + MADT_X2APIC_FLAGS, 4));
+        at += length;
+    }
+}
+
+void acpi_find_cpus(const struct acpi_window *window, const u8 *rsdp, size_t rsdp_bytes,
+                    struct acpi_cpus *cpus)
+{
+    cpus->count = 0;
     if (rsdp_bytes < ACPI_RSDP_MIN_BYTES)
-        return 0;
+        return;
     bool extended = rsdp[RSDP_REVISION] >= 2 && rsdp_bytes >= RSDP_XSDT_BYTES;
     unsigned pointer_bytes = extended ? 8 : 4;
     u64 bytes;
     const u8 *root =
         table_at(window, extended ? read_le(rsdp + RSDP_XSDT, 8) : read_le(rsdp + RSDP_RSDT, 4), &bytes);
     if (root == NULL)
-        return 0;
+        return;
 
     for (u64 at = HEADER_BYTES; at + pointer_bytes <= bytes; at += pointer_bytes) {
         u64 table_bytes;
         const u8 *table = table_at(window, read_le(root + at, pointer_bytes), &table_bytes);
-        if (table != NULL && memcmp(table, "APIC", 4) == 0)
-            return count_madt(table, table_bytes);
+        if (table != NULL && memcmp(table, "APIC", 4) == 0) {
+            read_madt(table, table_bytes, cpus);
+            return;
+        }
     }
-    return 0;
 }

@@ -8,6 +8,8 @@
  * them. */
 #define PTE_P       BIT(0)
 #define PTE_W       BIT(1)
+#define PTE_PWT     BIT(3) /* with PCD: entry 3 of Umbra's PAT, uncached */
+#define PTE_PCD     BIT(4)
 #define PTE_A       BIT(5)
 #define PTE_D       BIT(6)
 #define PTE_PS      BIT(7)
@@ -65,6 +67,8 @@ bool own_tables_map(struct own_tables *tables, u64 virtual, u64 physical, u64 by
         bits |= PTE_W;
     if ((flags & OWN_EXECUTE) == 0)
         bits |= PTE_NX;
+    if ((flags & OWN_UNCACHED) != 0)
+        bits |= PTE_PCD | PTE_PWT;
 
     while (bytes != 0) {
         unsigned level = page_level(tables, virtual, physical, bytes);

@@ -12,6 +12,7 @@ enum own_flags {
     OWN_READ = 0,
     OWN_WRITE = 1,
     OWN_EXECUTE = 2,
+    OWN_UNCACHED = 4, /* device registers; else write-back */
 };
 
 struct own_tables {
@@ -23,7 +24,7 @@ struct own_tables {
 bool own_tables_init(struct own_tables *tables, bool page_1g);
 
 /*
- * Maps [virtual, virtual + bytes) to host-physical addresses from `physical` on, write-back, in the largest
+ * Maps [virtual, virtual + bytes) to host-physical addresses from `physical` on, in the largest
  * pages that fit; all page-aligned, nothing of it mapped before. False if the frame pool is empty.
  */
 bool own_tables_map(struct own_tables *tables, u64 virtual, u64 physical, u64 bytes, unsigned flags);

@@ -11,6 +11,7 @@
 #include "nested/vmx-shadowing.h"
 #include "nested/vmx-verdict.h"
 #include "nested/vmx-vmcs02.h"
+#include "vcpu/shootdown.h"
 #include "vmx/exit-reason.h"
 
 /* Access rights that an exit gives to L1's segments, SDM vol. 3C 28.5.2. */
@@ -286,6 +287,8 @@ static enum exit_action waiting_nmi(struct vcpu *vcpu, u32 reason)
 
 static enum exit_action nmi_to_l1(struct vcpu *vcpu)
 {
+    if (shootdown_nmi(vcpu))
+        return EXIT_RESUME;
     if (!vmcs02_state_of(vcpu)->nmi_blocked)
         return reflect_as_is(vcpu);
     vcpu->nmi_pending = true;

@@ -16,6 +16,7 @@
 #include "svm/npf.h"
 #include "svm/step.h"
 #include "vcpu/nested.h"
+#include "vcpu/shootdown.h"
 
 typedef enum exit_action exit_handler(struct svm_vcpu *svm);
 
@@ -324,17 +325,22 @@ void svm_flush_guest(struct svm_vcpu *svm)
         svm_features.flush_by_asid ? TLB_CONTROL_FLUSH_GUEST : TLB_CONTROL_FLUSH_ALL;
 }
 
+/* No guest instruction runs between here and the flush. */
+void svm_flush_guests(struct vcpu *vcpu)
+{
+    struct svm_vcpu *svm = svm_of(vcpu);
+
+    svm_flush_guest(svm);
+    /* L2's ASIDs hold translations by Umbra's tables, too. */
+    if (machine.nested)
+        svm->vmcb->control.tlb_control = TLB_CONTROL_FLUSH_ALL;
+}
+
 /* What the exit has changed reaches the guest that is entered next, be it another than the one that left. */
 static void end_exit(struct svm_vcpu *svm)
 {
-    if (machine.tdp.flush_pending) {
-        svm_flush_guest(svm);
-        /* L2's ASIDs hold translations by Umbra's tables, too. */
-        if (machine.nested)
-            svm->vmcb->control.tlb_control = TLB_CONTROL_FLUSH_ALL;
-        /* No guest instruction runs between here and the flush. */
-        tdp_flushed(&machine.tdp);
-    }
+    if (machine.tdp.flush_pending)
+        shootdown_if_pending(svm->vcpu);
     svm->vmcb->save.rax = svm->vcpu->gpr[GPR_RAX];
 }
 

@@ -91,6 +91,8 @@ static inline void svm_changed(struct svm_vcpu *svm, u32 groups)
 
 /* The guest's translations go at the next VMRUN, before the first guest instruction. */
 void svm_flush_guest(struct svm_vcpu *svm);
+/* For vendor.flush. */
+void svm_flush_guests(struct vcpu *vcpu);
 
 /* The registers that the neutral handlers ask for. */
 struct exit_context svm_context(const struct svm_vcpu *svm);

@@ -15,6 +15,7 @@ const struct vendor svm_vendor = {
     .enable = svm_enable,
     .prepare = svm_prepare,
     .run = svm_run,
+    .flush = svm_flush_guests,
     .reason_name = svm_exit_name,
     .dump = svm_dump,
 };

@@ -8,13 +8,13 @@
 #include "arch/print.h"
 #include "mm/memmap.h"
 #include "vcpu/hypercall-variant.h"
+#include "vcpu/shootdown.h"
 
 enum { PROTECTED_MAX = 32 };
 
 const unsigned hypercall_variant_features = HYPERCALL_FEATURE_TEST_BUILD;
 
-/* What test hypercalls have changed; pages inside may be open again. Used by one CPU: test guests have one.
- */
+/* What test hypercalls have changed; pages inside may be open again. Under machine_lock(). */
 static struct mem_range protected_ranges[PROTECTED_MAX];
 static unsigned protected_count;
 
@@ -59,8 +59,11 @@ static u64 argument(const struct vcpu *vcpu, const struct exit_context *context,
 
 static enum hypercall_status call_protect(struct vcpu *vcpu, const struct exit_context *context)
 {
-    return protect(argument(vcpu, context, GPR_RDX), argument(vcpu, context, GPR_RSI),
-                   argument(vcpu, context, GPR_RDI));
+    machine_lock(vcpu);
+    enum hypercall_status status = protect(argument(vcpu, context, GPR_RDX), argument(vcpu, context, GPR_RSI),
+                                           argument(vcpu, context, GPR_RDI));
+    machine_unlock();
+    return status;
 }
 
 static void call_last_violation(struct vcpu *vcpu, const struct exit_context *context)

@@ -25,7 +25,8 @@ const struct msr_policy_row msr_policy_table[] = {
     {0xc0000104, 0xc0000104, MSR_AMD, D, D, "TSC_RATIO: part of SVM, which is hidden"},
 
     /* Local APIC */
-    {0x1b, 0x1b, MSR_BOTH, P, H, "APIC_BASE: must not be moved onto Umbra's memory"},
+    {0x1b, 0x1b, MSR_BOTH, H, H,
+     "APIC_BASE: must not be moved onto Umbra's memory; NMIs between CPUs need it"},
     {0x800, 0x8ff, MSR_BOTH, P, P, "x2APIC: the local APIC is the guest's"},
 
     /* Virtualization, SMM, and what firmware locks */

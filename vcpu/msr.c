@@ -7,10 +7,11 @@
 #include "arch/cpu.h"
 #include "arch/msr.h"
 #include "arch/print.h"
+#include "drivers/local-apic.h"
 #include "mm/memmap.h"
 #include "vcpu/msr-policy.h"
 #include "vcpu/nested.h"
-#include "vcpu/vcpu.h"
+#include "vcpu/shootdown.h"
 
 static bool on_intel(void)
 {
@@ -26,19 +27,23 @@ static void log_dropped_microcode(u32 msr)
     logged = true;
 }
 
-/* Logs an MSR once. When the memory of what was logged is full, further ones are counted only. */
+/* Logs an MSR once. When the memory of what was logged is full, further ones are counted only.
+ * Whose exchange fills an entry, logs it. */
 static void log_denied_once(u32 msr, const char *access)
 {
-    static u32 logged[64];
-    static unsigned count;
+    static u64 logged[64];
+    const u64 entry = BIT(32) | msr; /* not 0, whatever the number */
+    u64 there = entry;
 
-    for (unsigned i = 0; i < count; i++) {
-        if (logged[i] == msr)
-            return;
+    for (unsigned i = 0; i < ARRAY_SIZE(logged); i++) {
+        there = 0;
+        if (__atomic_compare_exchange_n(&logged[i], &there, entry, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED) ||
+            there == entry)
+            break;
     }
-    if (count == ARRAY_SIZE(logged))
+    if (there != 0)
         return;
-    logged[count++] = msr;
     log_debug("guest %s of MSR %x denied: %s", access, msr, msr_policy_reason(msr, on_intel()));
 }
 
@@ -81,9 +86,11 @@ static bool read_masked(u32 msr, u64 clear, u64 set, u64 *value)
 }
 
 /* False: #GP. */
-static bool read_handled(u32 msr, u64 *value)
+static bool read_handled(const struct vcpu *vcpu, u32 msr, u64 *value)
 {
     switch (msr) {
+    case MSR_IA32_APIC_BASE:
+        return read_masked(msr, vcpu->apic_disabled ? IA32_APIC_BASE_EN : 0, 0, value);
     case MSR_IA32_FEATURE_CONTROL:
         *value = read_feature_control();
         return true;
@@ -102,11 +109,49 @@ static bool read_handled(u32 msr, u64 *value)
     }
 }
 
+/*
+ * With the local APIC off a CPU gets no NMI from another, so the real one stays on where there are several:
+ * in the state after a reset, with everything masked, it does all that a guest can see of one that is off,
+ * but for the interrupt pins. Leaving x2APIC mode leads through the real thing.
+ */
+static bool disable_apic(struct vcpu *vcpu, u64 real, u64 value)
+{
+    if ((value & IA32_APIC_BASE_EXTD) != 0)
+        return false;
+    if ((real & IA32_APIC_BASE_EXTD) != 0 && !wrmsr_safe(MSR_IA32_APIC_BASE, value))
+        return false;
+    if (!wrmsr_safe(MSR_IA32_APIC_BASE, value | IA32_APIC_BASE_EN))
+        return false;
+    local_apic_reset();
+    vcpu->apic_disabled = true;
+    return true;
+}
+
+/* Umbra reaches the APIC where it was at boot, so it may not be moved. x2APIC mode comes after xAPIC mode. */
+static bool write_apic_base_of_many(struct vcpu *vcpu, u64 value)
+{
+    u64 real = 0;
+
+    if (!rdmsr_safe(MSR_IA32_APIC_BASE, &real) ||
+        ((real ^ value) & ~(IA32_APIC_BASE_EN | IA32_APIC_BASE_EXTD)) != 0)
+        return false;
+    if ((value & IA32_APIC_BASE_EN) == 0)
+        return disable_apic(vcpu, real, value);
+    if (vcpu->apic_disabled && (value & IA32_APIC_BASE_EXTD) != 0)
+        return false;
+    if (!wrmsr_safe(MSR_IA32_APIC_BASE, value))
+        return false;
+    vcpu->apic_disabled = false;
+    return true;
+}
+
 /* The registers would answer at that page before the second-level tables' target could: keep them off
  * Umbra's. */
-static bool write_apic_base(u64 value)
+static bool write_apic_base(struct vcpu *vcpu, u64 value)
 {
     u64 page = align_down(value, PAGE_SIZE);
+    if (machine.cpus > 1)
+        return write_apic_base_of_many(vcpu, value);
     if (page >= machine.physical_limit || umbra_region_overlaps(page, PAGE_SIZE))
         return false;
     return wrmsr_safe(MSR_IA32_APIC_BASE, value);
@@ -174,6 +219,14 @@ static bool write_mtrr(u32 msr, u64 value)
     return true;
 }
 
+static bool write_mtrr_locked(struct vcpu *vcpu, u32 msr, u64 value)
+{
+    machine_lock(vcpu);
+    bool valid = write_mtrr(msr, value);
+    machine_unlock();
+    return valid;
+}
+
 /* AMD: MSRs of which the guest may change some bits and leaves the others as they are. */
 static const struct changeable {
     u32 msr;
@@ -208,11 +261,11 @@ static bool write_changeable(u32 msr, u64 value)
 }
 
 /* False: #GP. */
-static bool write_handled(u32 msr, u64 value)
+static bool write_handled(struct vcpu *vcpu, u32 msr, u64 value)
 {
     switch (msr) {
     case MSR_IA32_APIC_BASE:
-        return write_apic_base(value);
+        return write_apic_base(vcpu, value);
     case MSR_IA32_BIOS_UPDT_TRIG:
     case MSR_PATCH_LOADER:
         log_dropped_microcode(msr);
@@ -224,7 +277,8 @@ static bool write_handled(u32 msr, u64 value)
     case MSR_VM_CR:
         return write_vm_cr(value);
     default:
-        return mtrr_owns(&machine.mtrr, msr) ? write_mtrr(msr, value) : write_changeable(msr, value);
+        return mtrr_owns(&machine.mtrr, msr) ? write_mtrr_locked(vcpu, msr, value)
+                                             : write_changeable(msr, value);
     }
 }
 
@@ -239,7 +293,7 @@ enum exit_action rdmsr_exit(struct vcpu *vcpu)
             return EXIT_GP;
     } else if (rule == MSR_DENY) {
         return deny(vcpu, msr, "read");
-    } else if (rule == MSR_PASS ? !rdmsr_safe(msr, &value) : !read_handled(msr, &value)) {
+    } else if (rule == MSR_PASS ? !rdmsr_safe(msr, &value) : !read_handled(vcpu, msr, &value)) {
         return EXIT_GP;
     }
     vcpu->gpr[GPR_RAX] = (u32)value;
@@ -257,7 +311,7 @@ enum exit_action wrmsr_exit(struct vcpu *vcpu)
         return nested_hooks->msr_write(vcpu, msr, value) ? EXIT_SKIP : EXIT_GP;
     if (rule == MSR_DENY)
         return deny(vcpu, msr, "write");
-    if (rule == MSR_PASS ? !wrmsr_safe(msr, value) : !write_handled(msr, value))
+    if (rule == MSR_PASS ? !wrmsr_safe(msr, value) : !write_handled(vcpu, msr, value))
         return EXIT_GP;
     return EXIT_SKIP;
 }

@@ -2,8 +2,9 @@
 /*
  * One virtual CPU per CPU, and the vendor-neutral half of its exits: each handler works on values, changes
  * the vcpu and says with an enum exit_action what the vendor has to do with the guest's instruction. Only
- * vmx/ and svm/ touch a VMCS or VMCB. Locking: a vcpu is used by its own CPU only; struct machine is written
- * at boot only, but for its tdp.
+ * vmx/ and svm/ touch a VMCS or VMCB. Locking: a vcpu is used by its own CPU only, but for what
+ * shootdown.h and the list of lent pages say; struct machine is written at boot only, but for its tdp and
+ * mtrr, which have a lock.
  */
 #ifndef UMBRA_VCPU_VCPU_H
 #define UMBRA_VCPU_VCPU_H
@@ -30,10 +31,22 @@ enum hypercall_callers {
     HYPERCALLS_USER,   /* any CPL */
 };
 
+struct vendor;
+struct vcpu;
+
+enum { CPUS_MAX = 64 };
+
 /* What all virtual CPUs share; vcpu/machine.c. */
 struct machine {
-    struct tdp tdp;
-    struct mtrr_state mtrr;  /* Intel: the guest's view; AMD: unused, the guest owns the real ones */
+    const struct vendor *vendor;
+    struct vcpu *vcpu[CPUS_MAX]; /* by index; number 0 is the boot CPU */
+    unsigned cpus;               /* grows at boot only */
+    struct tdp tdp;              /* under machine_lock() once the guest runs: vcpu/shootdown.h */
+    /*
+     * Intel: the guest's view, one for all CPUs, which have to agree anyway (SDM vol. 3A 12.11.8); AMD:
+     * unused, the guest owns the real ones.
+     */
+    struct mtrr_state mtrr;
     bool nested;             /* virtualization features are shown to the guest: its option nested= */
     bool vmcs_shadowing;     /* nested VMX uses it where the CPU has it */
     bool mode_based_execute; /* MBEC or GMET is on */
@@ -65,8 +78,14 @@ struct vcpu {
     void *vendor; /* struct vmx_vcpu or struct svm_vcpu */
     void *nested; /* struct nested_vmx or struct nested_svm; NULL unless machine.nested */
     unsigned index;
-    bool l2_running;  /* the next entry is to the guest's guest; false unless machine.nested */
-    bool nmi_pending; /* an NMI came while Umbra ran; set by the NMI handler, injected by the vendor */
+    u32 apic_id;
+    /* vcpu/shootdown.h; written by this CPU, but for `kicked`. */
+    u64 flushed;        /* the generation up to which this CPU has flushed */
+    bool kicked;        /* Umbra has sent it an NMI that it has not taken yet */
+    bool waiting;       /* for a SIPI */
+    bool apic_disabled; /* as the guest sees it */
+    bool l2_running;    /* the next entry is to the guest's guest; false unless machine.nested */
+    bool nmi_pending;   /* an NMI came while Umbra ran; set by the NMI handler, injected by the vendor */
     struct accounting accounting;
     /* Pages of Umbra's region that are lent as a page of ones during EXIT_STEP. */
     hpa_t scratch;

@@ -10,7 +10,7 @@
 #include "mm/memmap.h"
 #include "mm/phys.h"
 #include "vcpu/hypercall-variant.h"
-#include "vcpu/vcpu.h"
+#include "vcpu/shootdown.h"
 
 #define FETCH (TDP_XS | TDP_XU)
 
@@ -72,16 +72,28 @@ static bool is_lent(const struct vcpu *vcpu, u64 page)
     return i < vcpu->scratch_count;
 }
 
+/* machine_lock() is held: it guards these lists, too. */
+static bool is_lent_to_another(const struct vcpu *vcpu, u64 page)
+{
+    unsigned i = 0;
+    while (i < machine.cpus && (machine.vcpu[i] == vcpu || !is_lent(machine.vcpu[i], page)))
+        i++;
+    return i < machine.cpus;
+}
+
 /*
- * All lent pages are the same frame, so an instruction that reads back through a second page what it wrote
- * through the first may see its own bytes; it never sees Umbra's.
+ * All CPUs see a page that is lent to one, and share it while several step over accesses to it, so that none
+ * takes it away from another. What they find there instead of ones is what one of them has just written: the
+ * guest's own bytes. All lent pages are the same frame, so an instruction that reads back through a second
+ * page what it wrote through the first may see its own bytes; it never sees Umbra's.
  */
 static void lend_page(struct vcpu *vcpu, u64 page, const struct violation *violation,
                       const struct exit_context *context)
 {
     if (vcpu->scratch_count == SCRATCH_MAX)
         report("one guest instruction uses too many pages of Umbra's memory", violation, context);
-    if (tdp_map_to(&machine.tdp, page, page + PAGE_SIZE, vcpu->scratch.raw, TDP_R | TDP_W, MT_WB) != TDP_OK)
+    if (!is_lent_to_another(vcpu, page) &&
+        tdp_map_to(&machine.tdp, page, page + PAGE_SIZE, vcpu->scratch.raw, TDP_R | TDP_W, MT_WB) != TDP_OK)
         report("no memory is left to answer an access to Umbra's memory", violation, context);
     vcpu->scratch_page[vcpu->scratch_count++] = page;
 }
@@ -104,15 +116,28 @@ static enum exit_action region_access(struct vcpu *vcpu, const struct violation 
     return EXIT_STEP;
 }
 
-void violation_step_done(struct vcpu *vcpu)
+static void take_back(struct vcpu *vcpu)
 {
-    for (unsigned i = 0; i < vcpu->scratch_count; i++) {
-        u64 page = vcpu->scratch_page[i];
+    while (vcpu->scratch_count != 0) {
+        u64 page = vcpu->scratch_page[--vcpu->scratch_count];
+        if (is_lent_to_another(vcpu, page))
+            continue;
         ASSERT(tdp_unmap(&machine.tdp, page, page + PAGE_SIZE) == TDP_OK,
                "a 4-KByte page is unmapped without a split, so without memory");
     }
-    vcpu->scratch_count = 0;
+    /* Other CPUs may have written there until now. */
+    if (machine.cpus > 1)
+        shootdown(vcpu);
     memset(phys_to_virt(vcpu->scratch), 0xff, PAGE_SIZE);
+}
+
+void violation_step_done(struct vcpu *vcpu)
+{
+    if (vcpu->scratch_count == 0)
+        return;
+    machine_lock(vcpu);
+    take_back(vcpu);
+    machine_unlock();
 }
 
 /* The largest of 1 GByte, 2 MByte and 4 KByte around gpa, inside the hole, that Umbra's region does not reach
@@ -136,17 +161,17 @@ static void map_hole(const struct violation *violation, const struct exit_contex
         report("no memory is left to map device memory", violation, context);
 }
 
-enum exit_action violation_exit(struct vcpu *vcpu, const struct violation *violation,
-                                const struct exit_context *context)
+static enum exit_action handle(struct vcpu *vcpu, const struct violation *violation,
+                               const struct exit_context *context)
 {
     if (umbra_region_overlaps(violation->gpa.raw, 1))
         return region_access(vcpu, violation, context);
     if (violation->gpa.raw >= machine.physical_limit)
         report("no such guest-physical address", violation, context);
 
-    count_repeat(vcpu, violation, context);
     if (hypercall_variant_violation(vcpu, violation, context))
         return EXIT_RESUME;
+    count_repeat(vcpu, violation, context);
 
     struct tdp_leaf leaf = tdp_lookup(&machine.tdp, violation->gpa);
     if (!leaf.present)
@@ -156,4 +181,13 @@ enum exit_action violation_exit(struct vcpu *vcpu, const struct violation *viola
     else
         report("denied by Umbra's second-level tables", violation, context);
     return EXIT_RESUME;
+}
+
+enum exit_action violation_exit(struct vcpu *vcpu, const struct violation *violation,
+                                const struct exit_context *context)
+{
+    machine_lock(vcpu);
+    enum exit_action action = handle(vcpu, violation, context);
+    machine_unlock();
+    return action;
 }

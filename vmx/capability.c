@@ -8,6 +8,7 @@
 #include "arch/cpu.h"
 #include "arch/msr.h"
 #include "arch/print.h"
+#include "arch/string.h"
 
 /* CPUID.01H:ECX */
 #define CPUID_1_ECX_VMX BIT(5)
@@ -17,6 +18,9 @@
 /* IA32_VMX_BASIC, SDM vol. 3D A.1 */
 #define VMX_BASIC_REVISION      BITS(30, 0)
 #define VMX_BASIC_TRUE_CONTROLS BIT(55)
+
+/* IA32_VMX_MISC, SDM vol. 3D A.6 */
+#define VMX_MISC_WAIT_FOR_SIPI BIT(8)
 
 /* The upper half of a capability MSR says what may be 1. */
 #define MAY_BE_ONE(bit) ((u64)(bit) << 32)
@@ -155,5 +159,23 @@ const char *vmx_probe(struct tdp_config *config)
         .page_1g = (vmx_capability.ept_vpid & EPT_PAGE_1G) != 0,
         .maxphyaddr = cpuid(0x80000008, 0).eax & 0xff,
     };
+    return NULL;
+}
+
+const char *vmx_match(void)
+{
+    struct vmx_capability first = vmx_capability;
+    struct tdp_config config;
+    const char *refusal = vmx_probe(&config);
+
+    if (refusal != NULL)
+        return refusal;
+    if (memcmp(&first, &vmx_capability, sizeof(first)) != 0)
+        return "its VMX is not that of the boot CPU: all CPUs of a machine have to be alike";
+    if ((rdmsr(MSR_IA32_VMX_MISC) & VMX_MISC_WAIT_FOR_SIPI) == 0 ||
+        (vmx_capability.ept_vpid & EPT_INVEPT_ALL_CONTEXTS) == 0)
+        return "its VMX cannot wait for a start-up IPI, or has no INVEPT of all contexts, which Umbra needs "
+               "with "
+               "more than one CPU: the hypervisor below has to offer it, or to give the machine one CPU";
     return NULL;
 }

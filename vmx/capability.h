@@ -54,5 +54,7 @@ extern struct vmx_capability vmx_capability;
  * is missing and what to do. Changes no state of the CPU.
  */
 const char *vmx_probe(struct tdp_config *config);
+/* For vendor.match. One CPU at a time. */
+const char *vmx_match(void);
 
 #endif

@@ -15,8 +15,11 @@
  * itself.
  * - nmi_pending is cleared before the injection is written, so an NMI after it counts as the next one. An NMI
  *   before it merges with the one that waits, as in a CPU, which latches only one.
+ * - An NMI that another CPU's shoot-down sent (vcpu/shootdown.h) is answered where it arrives and is none of
+ * the guest's.
  */
 #include "arch/print.h"
+#include "vcpu/shootdown.h"
 #include "vmx/controls.h"
 #include "vmx/instructions.h"
 #include "vmx/vmx.h"
@@ -50,6 +53,8 @@ void vmx_nmi_hook(struct vcpu *vcpu)
 {
     const struct vmx_vcpu *v = vmx_of(vcpu);
 
+    if (shootdown_nmi(vcpu))
+        return;
     vcpu->nmi_pending = true;
     vmwrite(VMCS_PRIMARY_CONTROLS, v->primary | v->nmi_controls);
 }
@@ -94,6 +99,8 @@ void vmx_deliver_nmi(struct vcpu *vcpu)
 
 void vmx_nmi_exit(struct vcpu *vcpu)
 {
+    if (shootdown_nmi(vcpu))
+        return;
     vcpu->nmi_pending = true;
     vmx_deliver_nmi(vcpu);
 }

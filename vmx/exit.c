@@ -7,7 +7,9 @@
 #include "arch/cpu.h"
 #include "arch/print.h"
 #include "arch/reset.h"
+#include "drivers/local-apic.h"
 #include "vcpu/nested.h"
+#include "vcpu/shootdown.h"
 #include "vmx/capability.h"
 #include "vmx/exit-reason.h"
 #include "vmx/vmx.h"
@@ -164,7 +166,11 @@ static void reset_vcpu(struct vcpu *vcpu, const struct start_state *start)
     vmx_guest_state_reset(vcpu, start);
 }
 
-/* The boot CPU starts at the reset vector; all others wait for a SIPI (SDM vol. 3A 9.4). */
+/*
+ * The boot CPU starts at the reset vector; all others wait for a SIPI (SDM vol. 3A 9.4). A SIPI is lost from
+ * this exit to the next entry, as it is while a CPU carries out the INIT: software waits between the two (SDM
+ * vol. 3A 9.4.4).
+ */
 static enum exit_action handle_init(struct vcpu *vcpu)
 {
     struct start_state start;
@@ -173,11 +179,14 @@ static enum exit_action handle_init(struct vcpu *vcpu)
         vmx_of(vcpu)->init_pending = true;
         return EXIT_RESUME;
     }
-    log_info("INIT for CPU %u at %lx", vcpu->index, vmread(VMCS_GUEST_RIP));
+    log_debug("INIT for CPU %u at %lx", vcpu->index, vmread(VMCS_GUEST_RIP));
     start_state_init(&start);
     reset_vcpu(vcpu, &start);
-    if (vcpu->index != 0)
+    local_apic_reset();
+    if (vcpu->index != 0) {
         vmwrite(VMCS_GUEST_ACTIVITY, ACTIVITY_WAIT_FOR_SIPI);
+        shootdown_wait_begins(vcpu);
+    }
     return EXIT_RESUME;
 }
 
@@ -198,6 +207,7 @@ static enum exit_action handle_sipi(struct vcpu *vcpu)
 {
     struct start_state start;
 
+    shootdown_wait_ends(vcpu);
     start_state_sipi(&start, (u8)exit_qualification(vcpu));
     reset_vcpu(vcpu, &start);
     return EXIT_RESUME;
@@ -435,7 +445,7 @@ static inline __attribute__((always_inline)) void end_exit(struct vcpu *vcpu, en
     else
         finish_exit(vcpu, action);
     if (__builtin_expect(machine.tdp.flush_pending, false))
-        vmx_flush_tdp(vcpu);
+        shootdown_if_pending(vcpu);
 }
 
 void vmx_finish_exit(struct vcpu *vcpu, enum exit_action action, u64 rip)

@@ -191,6 +191,7 @@ void vmx_write_host_state(void)
 const char *vmx_prepare(struct vcpu *vcpu, const struct start_state *start)
 {
     struct vmx_vcpu *v = vmx_of(vcpu);
+    struct start_state init;
 
     if (!vmclear(v->vmcs) || !vmptrld(v->vmcs))
         return "the CPU does not accept a VMCS that was set up as its manual says: please report it";
@@ -209,7 +210,11 @@ const char *vmx_prepare(struct vcpu *vcpu, const struct start_state *start)
     write_execution_controls(vcpu);
     write_transition_controls();
     write_initial_msrs();
-    vmx_guest_state_reset(vcpu, start);
+    if (start == NULL)
+        start_state_init(&init);
+    vmx_guest_state_reset(vcpu, start == NULL ? &init : start);
+    if (start == NULL)
+        vmwrite(VMCS_GUEST_ACTIVITY, ACTIVITY_WAIT_FOR_SIPI);
     return NULL;
 }
 
@@ -225,8 +230,6 @@ void vmx_run(struct vcpu *vcpu)
     vmx_write_host_state();
     vmwrite(VMCS_HOST_RSP, rsp);
     vmwrite(VMCS_HOST_RIP, (u64)(uintptr_t)vmx_exit_entry);
-    if (machine.tdp.flush_pending)
-        vmx_flush_tdp(vcpu);
     this_cpu()->nmi_hook = vmx_nmi_hook;
     vmx_launch(vcpu, rsp);
 }
@@ -234,9 +237,11 @@ void vmx_run(struct vcpu *vcpu)
 const struct vendor vmx_vendor = {
     .name = "VMX",
     .probe = vmx_probe,
+    .match = vmx_match,
     .enable = vmx_enable,
     .prepare = vmx_prepare,
     .run = vmx_run,
+    .flush = vmx_flush_guests,
     .reason_name = vmx_reason_name,
     .dump = vmx_dump,
 };

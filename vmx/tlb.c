@@ -40,10 +40,16 @@ void vmx_flush_ept_pointer(u64 ept_pointer)
     flush_ept(single ? INV_SINGLE_CONTEXT : INV_ALL_CONTEXTS, ept_pointer);
 }
 
-void vmx_flush_tdp(struct vcpu *vcpu)
+/*
+ * Alone, a CPU flushes the shadows of nested/ when it next uses them; but one that answers another may be
+ * about to enter L2.
+ */
+void vmx_flush_guests(struct vcpu *vcpu)
 {
-    vmx_flush_ept_pointer(vmx_of(vcpu)->ept_pointer);
-    tdp_flushed(&machine.tdp);
+    if (machine.cpus > 1)
+        flush_ept(INV_ALL_CONTEXTS, 0);
+    else
+        vmx_flush_ept_pointer(vmx_of(vcpu)->ept_pointer);
 }
 
 void vmx_flush_linear(struct vcpu *vcpu)

@@ -90,9 +90,8 @@ bool vmx_load_pdptes(void);
 
 /* Forgets all that this CPU may have cached before Umbra started. */
 void vmx_flush_all(void);
-/* Flushes this CPU's translations through machine.tdp and reports that to it; machine.tdp.flush_pending is
- * set. */
-void vmx_flush_tdp(struct vcpu *vcpu);
+/* For vendor.flush. */
+void vmx_flush_guests(struct vcpu *vcpu);
 /* Drops all translations of that EPT pointer, or of that VPID (0: nothing to do). */
 void vmx_flush_ept_pointer(u64 ept_pointer);
 void vmx_flush_vpid(u16 vpid);

@@ -132,8 +132,8 @@ class Bochs(Emulator):
         # An unknown MSR is #GP, as it should be, but for Linux: it dies of a microcode MSR that Bochs lacks.
         lenient = options.kind == "linux"
         return "\n".join([
-            "cpu: model=%s, count=1, ips=%d, reset_on_triple_fault=0, ignore_bad_msrs=%d"
-            % (options.model, options.ips, lenient),
+            "cpu: model=%s, count=%d, ips=%d, reset_on_triple_fault=0, ignore_bad_msrs=%d"
+            % (options.model, options.cpus, options.ips, lenient),
             "memory: guest=%d, host=%d" % (options.memory, min(options.memory, 2048)),
             "romimage: file=%s/BIOS-bochs-latest, options=fastboot" % share,
             "vgaromimage: file=%s/VGABIOS-lgpl-latest" % share,
@@ -209,7 +209,8 @@ class Qemu(Emulator):
         options = self.options
         arguments = [
             "-L", os.path.join(options.platform, "qemu", "firmware"), "-nodefaults", "-no-user-config",
-            "-accel", "tcg", "-machine", "q35", "-cpu", options.model, "-m", str(options.memory),
+            "-accel", "tcg", "-machine", "q35", "-cpu", options.model, "-smp", str(options.cpus),
+            "-m", str(options.memory),
             "-display", "none", "-vga", "std", "-global", "apic.vapic=off", "-boot", "d",
             "-cdrom", self.image, "-no-reboot",
             "-rtc", "base=%s,clock=%s" % (CLOCK_TEXT, "host" if options.interactive else "vm"),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Finding the RSDP and counting CPUs, in tables made by hand, whole and damaged. */
+/* Finding the RSDP and the CPUs, in tables made by hand, whole and damaged. */
 #include "drivers/acpi.h"
 
 #include <setjmp.h>
@@ -41,12 +41,14 @@ static void make_table(u64 at, const char *signature, u32 bytes)
     seal(at, bytes, 9);
 }
 
-/* Two enabled local APICs, a disabled one, an I/O APIC, an enabled x2APIC. */
+/* Two enabled local APICs, a disabled one (of them online-capable), an I/O APIC, an enabled x2APIC, and the
+ * second CPU once more. */
 static void make_machine(u8 revision)
 {
     static const u8 entries[] = {
-        0, 8, 0, 0, 1, 0, 0, 0, 0, 8, 1, 1,  1, 0, 0, 0, 0, 8, 2, 2, 0, 0, 0, 0, 1, 12,
-        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 16, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,
+        0, 8, 0,  0, 1, 0, 0, 0,  0, 8, 1, 1, 1, 0, 0,  0, 0, 8, 2, 2, 2, 0, 0,
+        0, 1, 12, 0, 0, 0, 0, 0,  0, 0, 0, 0, 0, 9, 16, 0, 0, 3, 1, 0, 0, 1, 0,
+        0, 0, 0,  0, 0, 0, 9, 16, 0, 0, 1, 0, 0, 0, 1,  0, 0, 0, 7, 0, 0, 0,
     };
     memset(memory, 0, MEMORY);
     memcpy(memory + MADT + 44, entries, sizeof(entries));
@@ -65,6 +67,14 @@ static void make_machine(u8 revision)
     seal(RSDP, 20, 8);
 }
 
+static unsigned count_cpus(const struct acpi_window *w, const u8 *rsdp, size_t bytes)
+{
+    struct acpi_cpus cpus;
+    memset(&cpus, 0xa5, sizeof(cpus));
+    acpi_find_cpus(w, rsdp, bytes, &cpus);
+    return cpus.count;
+}
+
 static struct acpi_window window(void)
 {
     return (struct acpi_window){memory, MEMORY};
@@ -77,8 +87,43 @@ static void test_find_and_count(void **state)
         struct acpi_window w = window();
         make_machine(revision);
         assert_int_equal(acpi_find_rsdp(&w), RSDP);
-        assert_int_equal(acpi_count_cpus(&w, memory + RSDP, 36), 3);
+        assert_int_equal(count_cpus(&w, memory + RSDP, 36), 3);
     }
+}
+
+static void test_ids(void **state)
+{
+    (void)state;
+    struct acpi_window w = window();
+    struct acpi_cpus cpus;
+    make_machine(2);
+    acpi_find_cpus(&w, memory + RSDP, 36, &cpus);
+    assert_int_equal(cpus.count, 3);
+    assert_int_equal(cpus.apic_id[0], 0);
+    assert_int_equal(cpus.apic_id[1], 1);
+    assert_int_equal(cpus.apic_id[2], 0x103);
+}
+
+/* More CPUs than there is room for are counted, not stored. */
+static void test_many(void **state)
+{
+    (void)state;
+    struct acpi_window w = window();
+    struct {
+        struct acpi_cpus cpus;
+        u32 beyond;
+    } guarded = {.beyond = 0x5a5a5a5a};
+    const unsigned many = 200;
+    make_machine(0);
+    for (unsigned i = 0; i < many; i++) {
+        const u8 entry[8] = {0, 8, (u8)i, (u8)i, 1, 0, 0, 0};
+        memcpy(memory + MADT + 44 + (size_t)i * 8, entry, 8);
+    }
+    make_table(MADT, "APIC", 44 + many * 8);
+    acpi_find_cpus(&w, memory + RSDP, 20, &guarded.cpus);
+    assert_int_equal(guarded.cpus.count, many);
+    assert_int_equal(guarded.cpus.apic_id[ACPI_CPUS_MAX - 1], ACPI_CPUS_MAX - 1);
+    assert_int_equal(guarded.beyond, 0x5a5a5a5a);
 }
 
 static void test_ebda_comes_first(void **state)
@@ -99,15 +144,15 @@ static void test_damage(void **state)
     struct acpi_window w = window();
     make_machine(0);
     memory[MADT + 50] ^= 1;
-    assert_int_equal(acpi_count_cpus(&w, memory + RSDP, 20), 0);
+    assert_int_equal(count_cpus(&w, memory + RSDP, 20), 0);
     make_machine(0);
-    assert_int_equal(acpi_count_cpus(&w, memory + RSDP, 19), 0);
+    assert_int_equal(count_cpus(&w, memory + RSDP, 19), 0);
     put(MADT + 4, 0xffffffff, 4);
-    assert_int_equal(acpi_count_cpus(&w, memory + RSDP, 20), 0);
+    assert_int_equal(count_cpus(&w, memory + RSDP, 20), 0);
     make_machine(0);
     memory[MADT + 45] = 0; /* an entry of length zero must not loop */
-    seal(MADT, 44 + 52, 9);
-    assert_int_equal(acpi_count_cpus(&w, memory + RSDP, 20), 0);
+    seal(MADT, 44 + 68, 9);
+    assert_int_equal(count_cpus(&w, memory + RSDP, 20), 0);
 
     srand(1);
     for (unsigned run = 0; run < 300; run++) {
@@ -120,7 +165,7 @@ static void test_damage(void **state)
             memcpy(&length, memory + table + 4, 4);
             seal(table, table == RSDP ? 20 : length % 4096, table == RSDP ? 8 : 9);
         }
-        (void)acpi_count_cpus(&w, memory + RSDP, 36);
+        (void)count_cpus(&w, memory + RSDP, 36);
     }
 }
 
@@ -141,9 +186,8 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_find_and_count),
-        cmocka_unit_test(test_ebda_comes_first),
-        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_find_and_count),   cmocka_unit_test(test_ids),    cmocka_unit_test(test_many),
+        cmocka_unit_test(test_ebda_comes_first), cmocka_unit_test(test_damage),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

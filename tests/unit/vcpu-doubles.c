@@ -8,7 +8,9 @@
 
 #include "arch/cpu.h"
 #include "arch/print.h"
+#include "drivers/local-apic.h"
 #include "tests/unit/vcpu-doubles.h"
+#include "vcpu/shootdown.h"
 
 enum { MSRS_MAX = 32, LOG_LINES = 256, LOG_BYTES = 256 };
 
@@ -21,6 +23,24 @@ static unsigned msr_count, msr_writes;
 static char lines[LOG_LINES][LOG_BYTES];
 static unsigned line_count;
 
+u32 double_apic_command, double_apic_destination;
+unsigned double_apic_sent, double_apic_resets;
+void (*double_apic_hook)(u32 destination, u32 command);
+
+void local_apic_send(u32 destination, u32 command)
+{
+    double_apic_destination = destination;
+    double_apic_command = command;
+    double_apic_sent++;
+    if (double_apic_hook != NULL)
+        double_apic_hook(destination, command);
+}
+
+void local_apic_reset(void)
+{
+    double_apic_resets++;
+}
+
 bool double_xsetbv_faults;
 u64 double_xcr0;
 
@@ -32,6 +52,8 @@ void doubles_reset(void)
 {
     msr_count = msr_writes = line_count = 0;
     double_xsetbv_faults = false;
+    double_apic_sent = double_apic_resets = 0;
+    double_apic_hook = NULL;
 }
 
 static int find(u32 msr)
@@ -126,5 +148,6 @@ void fatal(const char *fmt, ...)
     va_end(args);
     if (!double_fatal_expected)
         fail_msg("unexpected fatal(): %s", double_fatal_text);
+    machine_unlock(); /* it may have been held; nobody else wants it here */
     longjmp(double_fatal_jump, 1);
 }

@@ -10,7 +10,13 @@
 
 #include <setjmp.h>
 
-/* Forgets MSRs and log; XSETBV succeeds. */
+/* What was asked of this CPU's local APIC: the last command sent and its destination, and numbers. */
+extern u32 double_apic_command, double_apic_destination;
+extern unsigned double_apic_sent, double_apic_resets;
+/* Called when one is sent, if not NULL: plays the other CPU. */
+extern void (*double_apic_hook)(u32 destination, u32 command);
+
+/* Forgets MSRs, log and local APIC; XSETBV succeeds. */
 void doubles_reset(void);
 
 /* The MSR exists from now on. Without this, RDMSR and WRMSR of it are #GP. */
