@@ -167,6 +167,17 @@ static void reset_vcpu(struct vcpu *vcpu, const struct start_state *start)
 }
 
 /*
+ * An INIT that came while the CPU waited for the SIPI does nothing to a CPU that is not in VMX operation.
+ * Here it is blocked (SDM vol. 3C 26.2), and may turn up after the SIPI, before the guest's first
+ * instruction.
+ */
+static bool is_stale_init(const struct vcpu *vcpu)
+{
+    return vmx_of(vcpu)->sipi_exit != 0 && vcpu->accounting.exits == vmx_of(vcpu)->sipi_exit + 1 &&
+           vmread(VMCS_GUEST_RIP) == 0;
+}
+
+/*
  * The boot CPU starts at the reset vector; all others wait for a SIPI (SDM vol. 3A 9.4). A SIPI is lost from
  * this exit to the next entry, as it is while a CPU carries out the INIT: software waits between the two (SDM
  * vol. 3A 9.4.4).
@@ -175,6 +186,8 @@ static enum exit_action handle_init(struct vcpu *vcpu)
 {
     struct start_state start;
 
+    if (is_stale_init(vcpu))
+        return EXIT_RESUME;
     if (vmx_of(vcpu)->root_operation) {
         vmx_of(vcpu)->init_pending = true;
         return EXIT_RESUME;
@@ -209,7 +222,9 @@ static enum exit_action handle_sipi(struct vcpu *vcpu)
 
     shootdown_wait_ends(vcpu);
     start_state_sipi(&start, (u8)exit_qualification(vcpu));
+    vcpu->nmi_pending = false;
     reset_vcpu(vcpu, &start);
+    vmx_of(vcpu)->sipi_exit = vcpu->accounting.exits;
     return EXIT_RESUME;
 }
 

@@ -26,6 +26,7 @@ struct vmx_vcpu {
      * 3C 24.8). vmx_set_root_operation() changes it.
      */
     bool root_operation, init_pending;
+    u64 sipi_exit; /* which exit, as accounting.exits counts, was the last start-up IPI; 0: none */
 };
 
 static inline struct vmx_vcpu *vmx_of(const struct vcpu *vcpu)
