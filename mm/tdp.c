@@ -434,14 +434,26 @@ bool tdp_clear_dirty(struct tdp *tdp, u64 *entry, u64 changes)
     return valid;
 }
 
-void tdp_flushed(struct tdp *tdp)
+u64 tdp_flush_begins(struct tdp *tdp)
 {
     spin_lock(&tdp->lock);
-    while (tdp->retired != 0) {
-        hpa_t table = hpa(tdp->retired);
-        tdp->retired = table_entries(table.raw)[0];
-        frame_free(table);
-    }
+    u64 retired = tdp->retired;
+    tdp->retired = 0;
     atomic_poke(&tdp->flush_pending, false);
     spin_unlock(&tdp->lock);
+    return retired;
+}
+
+void tdp_flush_ends(u64 retired)
+{
+    while (retired != 0) {
+        hpa_t table = hpa(retired);
+        retired = table_entries(table.raw)[0];
+        frame_free(table);
+    }
+}
+
+void tdp_flushed(struct tdp *tdp)
+{
+    tdp_flush_ends(tdp_flush_begins(tdp));
 }

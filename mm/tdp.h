@@ -48,7 +48,7 @@ struct tdp {
      * gone: whatever was derived from this map, and each address that tdp_track() gave, is void then.
      */
     u64 changes;
-    /* Frames of tables that were unlinked; freed by tdp_flushed(). A list through the frames' first word. */
+    /* Frames of tables that were unlinked; freed after a flush. A list through the frames' first word. */
     u64 retired;
 };
 
@@ -125,7 +125,13 @@ static inline bool tdp_is_dirty(const struct tdp *tdp, const u64 *entry)
  */
 bool tdp_clear_dirty(struct tdp *tdp, u64 *entry, u64 changes);
 
-/* The vendor has flushed every CPU's translations of this tdp: retired frames go back to the pool. */
+/*
+ * Around a flush of every CPU's translations of this tdp: what was changed or retired after the first call is
+ * not part of it. The second call gives frames back to the pool; it takes what the first returned.
+ */
+u64 tdp_flush_begins(struct tdp *tdp);
+void tdp_flush_ends(u64 retired);
+/* Both in one: no translation of this tdp can be in use. */
 void tdp_flushed(struct tdp *tdp);
 
 #endif

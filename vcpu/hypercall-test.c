@@ -62,7 +62,7 @@ static enum hypercall_status call_protect(struct vcpu *vcpu, const struct exit_c
     machine_lock(vcpu);
     enum hypercall_status status = protect(argument(vcpu, context, GPR_RDX), argument(vcpu, context, GPR_RSI),
                                            argument(vcpu, context, GPR_RDI));
-    machine_unlock();
+    machine_unlock(vcpu);
     return status;
 }
 

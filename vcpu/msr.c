@@ -223,7 +223,7 @@ static bool write_mtrr_locked(struct vcpu *vcpu, u32 msr, u64 value)
 {
     machine_lock(vcpu);
     bool valid = write_mtrr(msr, value);
-    machine_unlock();
+    machine_unlock(vcpu);
     return valid;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "vcpu/shootdown.h"
 
+#include "arch/atomic.h"
 #include "arch/cpu.h"
 #include "arch/print.h"
 #include "drivers/local-apic.h"
@@ -16,7 +17,7 @@ static bool locked, stopping;
 
 static u64 current_generation(void)
 {
-    return __atomic_load_n(&generation, __ATOMIC_SEQ_CST);
+    return atomic_load(&generation);
 }
 
 /* An NMI in between may answer by itself; what it has said must not be taken back unseen. */
@@ -27,13 +28,13 @@ static void flush(struct vcpu *vcpu)
     do {
         now = current_generation();
         machine.vendor->flush(vcpu);
-        __atomic_store_n(&vcpu->flushed, now, __ATOMIC_SEQ_CST);
+        (void)atomic_exchange(&vcpu->flushed, now);
     } while (current_generation() != now);
 }
 
 void shootdown_answer(struct vcpu *vcpu)
 {
-    if (__atomic_load_n(&stopping, __ATOMIC_RELAXED))
+    if (atomic_peek(&stopping))
         cpu_stop();
     if (vcpu->flushed != current_generation())
         flush(vcpu);
@@ -41,7 +42,7 @@ void shootdown_answer(struct vcpu *vcpu)
 
 bool shootdown_nmi(struct vcpu *vcpu)
 {
-    if (!__atomic_exchange_n(&vcpu->kicked, false, __ATOMIC_SEQ_CST))
+    if (!atomic_exchange(&vcpu->kicked, false))
         return false;
     shootdown_answer(vcpu);
     return true;
@@ -49,29 +50,23 @@ bool shootdown_nmi(struct vcpu *vcpu)
 
 void machine_lock(struct vcpu *vcpu)
 {
-    while (__atomic_exchange_n(&locked, true, __ATOMIC_ACQUIRE)) {
-        while (__atomic_load_n(&locked, __ATOMIC_RELAXED)) {
+    while (atomic_exchange(&locked, true)) {
+        while (atomic_peek(&locked)) {
             shootdown_answer(vcpu);
             cpu_relax();
         }
     }
 }
 
-void machine_unlock(void)
-{
-    __atomic_store_n(&locked, false, __ATOMIC_RELEASE);
-}
-
 static bool answered(const struct vcpu *other, u64 wanted)
 {
-    return __atomic_load_n(&other->waiting, __ATOMIC_SEQ_CST) ||
-           __atomic_load_n(&other->flushed, __ATOMIC_SEQ_CST) >= wanted;
+    return atomic_load(&other->waiting) || atomic_load(&other->flushed) >= wanted;
 }
 
 /* If the flag is set, an NMI is on its way, and finds whatever was asked for until then. */
 static void kick(struct vcpu *other)
 {
-    if (!__atomic_exchange_n(&other->kicked, true, __ATOMIC_SEQ_CST))
+    if (!atomic_exchange(&other->kicked, true))
         local_apic_send(other->apic_id, APIC_SEND_NMI);
 }
 
@@ -99,7 +94,8 @@ static void wait_for(const struct vcpu *self, const struct vcpu *other, u64 want
 
 void shootdown(struct vcpu *vcpu)
 {
-    u64 wanted = __atomic_add_fetch(&generation, 1, __ATOMIC_SEQ_CST);
+    u64 retired = tdp_flush_begins(&machine.tdp);
+    u64 wanted = atomic_add(&generation, 1) + 1;
 
     for (unsigned i = 0; i < machine.cpus; i++) {
         if (machine.vcpu[i] != vcpu && !answered(machine.vcpu[i], wanted))
@@ -110,20 +106,27 @@ void shootdown(struct vcpu *vcpu)
         if (machine.vcpu[i] != vcpu)
             wait_for(vcpu, machine.vcpu[i], wanted);
     }
-    tdp_flushed(&machine.tdp);
+    tdp_flush_ends(retired);
+}
+
+void machine_unlock(struct vcpu *vcpu)
+{
+    if (machine.cpus > 1 && atomic_peek(&machine.tdp.flush_pending))
+        shootdown(vcpu);
+    atomic_release(&locked, false);
 }
 
 void shootdown_if_pending(struct vcpu *vcpu)
 {
     machine_lock(vcpu);
-    if (machine.tdp.flush_pending)
+    if (atomic_peek(&machine.tdp.flush_pending))
         shootdown(vcpu);
-    machine_unlock();
+    machine_unlock(vcpu);
 }
 
 void shootdown_wait_begins(struct vcpu *vcpu)
 {
-    __atomic_store_n(&vcpu->waiting, true, __ATOMIC_SEQ_CST);
+    (void)atomic_exchange(&vcpu->waiting, true);
 }
 
 /*
@@ -133,7 +136,7 @@ void shootdown_wait_begins(struct vcpu *vcpu)
 void shootdown_wait_ends(struct vcpu *vcpu)
 {
     vcpu->kicked = false;
-    __atomic_store_n(&vcpu->waiting, false, __ATOMIC_SEQ_CST);
+    (void)atomic_exchange(&vcpu->waiting, false);
     flush(vcpu);
 }
 
@@ -141,6 +144,6 @@ void shootdown_stop_others(const struct vcpu *vcpu)
 {
     if (machine.cpus <= 1)
         return;
-    __atomic_store_n(&stopping, true, __ATOMIC_SEQ_CST);
+    (void)atomic_exchange(&stopping, true);
     kick_all(vcpu);
 }

@@ -21,12 +21,13 @@
 #include "vcpu/vcpu.h"
 
 /*
- * The one lock of machine.tdp, machine.mtrr, the frame pool and what test hypercalls remember: for each
- * change and each look-up, since a table that is looked through may be unlinked and used anew. Not recursive;
- * held for bounded work only, never while a guest runs.
+ * Serialises what belongs together: changes of machine.tdp with their flush, machine.mtrr with the types made
+ * from it, lent pages, and what test hypercalls remember. Who has unlocked may let its guest go on: all CPUs
+ * have flushed what was changed (alone, at the end of the exit). Not recursive; held for bounded work only,
+ * never while a guest runs. Tables and frames have locks of their own, inside this one.
  */
 void machine_lock(struct vcpu *vcpu);
-void machine_unlock(void);
+void machine_unlock(struct vcpu *vcpu);
 
 /*
  * Returns when no CPU can use a translation, of L1 or of its guests, that was made before the call from

@@ -125,7 +125,7 @@ static void take_back(struct vcpu *vcpu)
         ASSERT(tdp_unmap(&machine.tdp, page, page + PAGE_SIZE) == TDP_OK,
                "a 4-KByte page is unmapped without a split, so without memory");
     }
-    /* Other CPUs may have written there until now. */
+    /* Other CPUs may write there until they have flushed. */
     if (machine.cpus > 1)
         shootdown(vcpu);
     memset(phys_to_virt(vcpu->scratch), 0xff, PAGE_SIZE);
@@ -137,7 +137,7 @@ void violation_step_done(struct vcpu *vcpu)
         return;
     machine_lock(vcpu);
     take_back(vcpu);
-    machine_unlock();
+    machine_unlock(vcpu);
 }
 
 /* The largest of 1 GByte, 2 MByte and 4 KByte around gpa, inside the hole, that Umbra's region does not reach
@@ -188,6 +188,6 @@ enum exit_action violation_exit(struct vcpu *vcpu, const struct violation *viola
 {
     machine_lock(vcpu);
     enum exit_action action = handle(vcpu, violation, context);
-    machine_unlock();
+    machine_unlock(vcpu);
     return action;
 }

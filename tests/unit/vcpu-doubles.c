@@ -148,6 +148,6 @@ void fatal(const char *fmt, ...)
     va_end(args);
     if (!double_fatal_expected)
         fail_msg("unexpected fatal(): %s", double_fatal_text);
-    machine_unlock(); /* it may have been held; nobody else wants it here */
+    machine_unlock(NULL); /* it may have been held, by the only CPU there is */
     longjmp(double_fatal_jump, 1);
 }
