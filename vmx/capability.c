@@ -162,6 +162,14 @@ const char *vmx_probe(struct tdp_config *config)
     return NULL;
 }
 
+static bool alike(const struct vmx_capability *a, const struct vmx_capability *b)
+{
+    return a->revision == b->revision && a->ept_vpid == b->ept_vpid && a->cr0_fixed0 == b->cr0_fixed0 &&
+           a->cr0_fixed1 == b->cr0_fixed1 && a->cr4_fixed0 == b->cr4_fixed0 &&
+           a->cr4_fixed1 == b->cr4_fixed1 &&
+           memcmp(a->controls.word, b->controls.word, sizeof(a->controls.word)) == 0;
+}
+
 const char *vmx_match(void)
 {
     struct vmx_capability first = vmx_capability;
@@ -170,7 +178,7 @@ const char *vmx_match(void)
 
     if (refusal != NULL)
         return refusal;
-    if (memcmp(&first, &vmx_capability, sizeof(first)) != 0)
+    if (!alike(&first, &vmx_capability))
         return "its VMX is not that of the boot CPU: all CPUs of a machine have to be alike";
     if ((rdmsr(MSR_IA32_VMX_MISC) & VMX_MISC_WAIT_FOR_SIPI) == 0 ||
         (vmx_capability.ept_vpid & EPT_INVEPT_ALL_CONTEXTS) == 0)
