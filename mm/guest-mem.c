@@ -41,6 +41,11 @@ const void *guest_view(gpa_t source, size_t bytes)
     return guest_pointer(source, bytes);
 }
 
+void *guest_page(gpa_t page)
+{
+    return page.raw % PAGE_SIZE == 0 ? guest_pointer(page, PAGE_SIZE) : NULL;
+}
+
 enum guest_mem_status guest_write(gpa_t target, const void *src, size_t bytes)
 {
     void *to = guest_pointer(target, bytes);

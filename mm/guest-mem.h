@@ -27,6 +27,8 @@ enum guest_mem_status guest_write(gpa_t target, const void *src, size_t bytes);
  * guest.
  */
 const void *guest_view(gpa_t source, size_t bytes);
+/* The same for reading and writing the whole page that starts at `page`; NULL also if none starts there. */
+void *guest_page(gpa_t page);
 
 /* One load, not torn and never repeated: for paging-structure entries, which the guest may change meanwhile.
  */

@@ -101,21 +101,20 @@ static bool pat_is_legal(u64 pat)
     return true;
 }
 
-static enum svm_check check_nested_paging(const struct vmcb *vmcb12, const struct svm_check_facts *facts)
+static enum svm_check check_nested_paging(const struct vmcb_control *control, const struct vmcb_save *save,
+                                          const struct svm_check_facts *facts)
 {
-    if ((vmcb12->control.nested_control & NP_ENABLE) == 0)
+    if ((control->nested_control & NP_ENABLE) == 0)
         return SVM_CHECK_PASSED;
     if (!facts->host_paging)
         return SVM_CHECK_NESTED_PAGING_WITHOUT_PAGING;
-    if (vmcb12->control.n_cr3 >= facts->physical_limit)
+    if (control->n_cr3 >= facts->physical_limit)
         return SVM_CHECK_NESTED_CR3;
-    return pat_is_legal(vmcb12->save.g_pat) ? SVM_CHECK_PASSED : SVM_CHECK_GUEST_PAT;
+    return pat_is_legal(save->g_pat) ? SVM_CHECK_PASSED : SVM_CHECK_GUEST_PAT;
 }
 
-static enum svm_check check_control(const struct vmcb *vmcb12, const struct svm_check_facts *facts)
+static enum svm_check check_control(const struct vmcb_control *control, const struct svm_check_facts *facts)
 {
-    const struct vmcb_control *control = &vmcb12->control;
-
     if (!intercepted(control, VMEXIT_VMRUN))
         return SVM_CHECK_VMRUN_NOT_INTERCEPTED;
     if ((intercepted(control, VMEXIT_IOIO) && !map_fits(control->iopm_base_pa, facts->physical_limit)) ||
@@ -123,14 +122,15 @@ static enum svm_check check_control(const struct vmcb *vmcb12, const struct svm_
         return SVM_CHECK_PERMISSION_MAP_ADDRESS;
     if (control->asid == 0)
         return SVM_CHECK_ASID_ZERO;
-    if (!event_is_legal(control->event_inj))
-        return SVM_CHECK_EVENT;
-    return check_nested_paging(vmcb12, facts);
+    return event_is_legal(control->event_inj) ? SVM_CHECK_PASSED : SVM_CHECK_EVENT;
 }
 
-enum svm_check svm_check_vmcb(const struct vmcb *vmcb12, const struct svm_check_facts *facts)
+enum svm_check svm_check_vmcb(const struct vmcb_control *control, const struct vmcb_save *save,
+                              const struct svm_check_facts *facts)
 {
-    enum svm_check result = check_save(&vmcb12->save, facts);
+    enum svm_check result = check_save(save, facts);
 
-    return result != SVM_CHECK_PASSED ? result : check_control(vmcb12, facts);
+    if (result == SVM_CHECK_PASSED)
+        result = check_control(control, facts);
+    return result != SVM_CHECK_PASSED ? result : check_nested_paging(control, save, facts);
 }

@@ -38,6 +38,7 @@ struct svm_check_facts {
     bool host_paging; /* CR0.PG of L1 */
 };
 
-enum svm_check svm_check_vmcb(const struct vmcb *vmcb12, const struct svm_check_facts *facts);
+enum svm_check svm_check_vmcb(const struct vmcb_control *control, const struct vmcb_save *save,
+                              const struct svm_check_facts *facts);
 
 #endif

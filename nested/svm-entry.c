@@ -1,136 +1,218 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * VMRUN: vmcb12 is copied once, checked on the copy, and made into vmcb02. Source: APM vol. 2 15.5.
+ * VMRUN: what L1 does not call clean is copied from vmcb12 once, checked on the copy, and made into vmcb02.
+ * No field of vmcb12 is read twice. Source: APM vol. 2 15.5, 15.15.
  */
-#include "arch/msr.h"
-#include "arch/string.h"
 #include "mm/guest-mem.h"
 #include "nested/svm-nested.h"
 #include "svm/capability.h"
-
-/* What VMRUN reads: the rest of the page belongs to VMLOAD, or to nobody. */
-enum { CONTROL_BYTES = offsetof(struct vmcb_control, reserved_0e0) };
-
-static void copy_in(struct vmcb *copy, const struct vmcb *from)
-{
-    struct vmcb_save *save = &copy->save;
-
-    memcpy(&copy->control, &from->control, CONTROL_BYTES);
-    memcpy(&save->es, &from->save.es, 4 * sizeof(save->es));
-    save->gdtr = from->save.gdtr;
-    save->idtr = from->save.idtr;
-    save->cpl = from->save.cpl;
-    save->efer = from->save.efer;
-    memcpy(&save->cr4, &from->save.cr4,
-           offsetof(struct vmcb_save, reserved_180) - offsetof(struct vmcb_save, cr4));
-    memcpy(&save->rsp, &from->save.rsp, offsetof(struct vmcb_save, star) - offsetof(struct vmcb_save, rsp));
-    save->cr2 = from->save.cr2;
-    save->g_pat = from->save.g_pat;
-}
-
-/* The same fields, from Umbra's copy into vmcb02. */
-static void load_state(struct vmcb_save *to, const struct vmcb_save *from)
-{
-    memcpy(&to->es, &from->es, 4 * sizeof(to->es));
-    to->gdtr = from->gdtr;
-    to->idtr = from->idtr;
-    to->cpl = from->cpl;
-    to->efer = from->efer;
-    memcpy(&to->cr4, &from->cr4, offsetof(struct vmcb_save, reserved_180) - offsetof(struct vmcb_save, cr4));
-    memcpy(&to->rsp, &from->rsp, offsetof(struct vmcb_save, star) - offsetof(struct vmcb_save, rsp));
-    to->cr2 = from->cr2;
-}
-
-/* Without nested paging of L1's, and without LBR virtualization, L2 shares these with L1. */
-static void load_shared(const struct nested_svm *nested, struct vmcb_save *to, const struct vmcb_save *l1)
-{
-    to->g_pat = nested_svm_has_np(nested) ? nested->vmcb12.save.g_pat : l1->g_pat;
-    if (svm_features.lbr_virtualization)
-        memcpy(&to->dbgctl, &l1->dbgctl,
-               offsetof(struct vmcb_save, reserved_298) - offsetof(struct vmcb_save, dbgctl));
-}
 
 /* A permission map in L1's RAM can be used as it is; one that is elsewhere reads as ones. */
 static const void *l1_map(u64 base, unsigned pages)
 {
     base = align_down(base, PAGE_SIZE);
     for (unsigned i = 0; i < pages; i++) {
-        if (guest_view(gpa(base + i * PAGE_SIZE), PAGE_SIZE) == NULL)
+        if (guest_page(gpa(base + i * PAGE_SIZE)) == NULL)
             return NULL;
     }
-    return guest_view(gpa(base), PAGE_SIZE);
+    return guest_page(gpa(base));
 }
 
-static void load_permission_maps(struct svm_vcpu *svm, struct nested_svm *nested)
+static void load_permission_maps(const struct svm_vcpu *svm, const struct nested_svm *nested,
+                                 struct svm_slot *slot)
 {
-    const struct vmcb_control *control12 = &nested->vmcb12.control;
-    struct vmcb_control *control = &nested->vmcb02->control;
+    const struct vmcb_control *control12 = &slot->control;
+    struct vmcb_control *control = &slot->vmcb02->control;
 
     /* Umbra intercepts no port: the map is L1's alone, and the CPU reads it where it is. */
     control->iopm_base_pa = nested->all_ones.raw;
     if (svm_intercepts_code(control12, VMEXIT_IOIO) && l1_map(control12->iopm_base_pa, 3) != NULL)
         control->iopm_base_pa = align_down(control12->iopm_base_pa, PAGE_SIZE);
 
+    slot->msr_map = NULL;
     control->msrpm_base_pa = svm->vmcb01->control.msrpm_base_pa;
-    nested->l1_msr_map = NULL;
     if (!svm_intercepts_code(control12, VMEXIT_MSR))
         return;
-    control->msrpm_base_pa = nested->all_ones.raw;
-    nested->l1_msr_map = l1_map(control12->msrpm_base_pa, 2);
-    if (nested->l1_msr_map == NULL)
-        return;
-    svm_msr_merge(&nested->msr_merge, nested->l1_msr_map, nested->msr_map02);
-    control->msrpm_base_pa = nested->msr_map02_address.raw;
+    slot->msr_map = l1_map(control12->msrpm_base_pa, 2);
+    control->msrpm_base_pa = slot->msr_map != NULL ? nested->msr_map02.raw : nested->all_ones.raw;
 }
 
+/* --- copying --- */
+
+static void copy_control(struct vmcb_control *to, const struct vmcb_control *from, u32 groups)
+{
+    if ((groups & CLEAN_INTERCEPTS) != 0) {
+        for (unsigned i = 0; i < VMCB_INTERCEPT_WORDS; i++)
+            to->intercept[i] = from->intercept[i];
+        to->tsc_offset = from->tsc_offset;
+        to->pause_filter_threshold = from->pause_filter_threshold;
+        to->pause_filter_count = from->pause_filter_count;
+    }
+    if ((groups & CLEAN_MAPS) != 0) {
+        to->iopm_base_pa = from->iopm_base_pa;
+        to->msrpm_base_pa = from->msrpm_base_pa;
+    }
+    if ((groups & CLEAN_ASID) != 0)
+        to->asid = from->asid;
+    if ((groups & CLEAN_NP) != 0)
+        to->n_cr3 = from->n_cr3;
+}
+
+static void copy_save(struct vmcb_save *to, const struct vmcb_save *from, u32 groups)
+{
+    if ((groups & CLEAN_SEGMENTS) != 0) {
+        to->es = from->es;
+        to->cs = from->cs;
+        to->ss = from->ss;
+        to->ds = from->ds;
+        to->cpl = from->cpl;
+    }
+    if ((groups & CLEAN_DT) != 0) {
+        to->gdtr = from->gdtr;
+        to->idtr = from->idtr;
+    }
+    if ((groups & CLEAN_CRX) != 0) {
+        to->efer = from->efer;
+        to->cr4 = from->cr4;
+        to->cr3 = from->cr3;
+        to->cr0 = from->cr0;
+    }
+    if ((groups & CLEAN_DRX) != 0) {
+        to->dr7 = from->dr7;
+        to->dr6 = from->dr6;
+    }
+    if ((groups & CLEAN_NP) != 0)
+        to->g_pat = from->g_pat;
+}
+
+/* What follows from the groups that L1 changed. */
+static void derive(struct svm_vcpu *svm, struct nested_svm *nested, struct svm_slot *slot)
+{
+    const struct vmcb_control *control12 = &slot->control, *control01 = &svm->vmcb01->control;
+    const struct vmcb_save *l1 = &svm->vmcb01->save;
+    struct vmcb_control *control = &slot->vmcb02->control;
+    bool gmet = machine.mode_based_execute && (control12->nested_control & GMET_ENABLE) != 0;
+
+    svm_merge_intercepts(control12, nested->own_intercepts, control->intercept);
+    control->pause_filter_threshold = control12->pause_filter_threshold;
+    control->pause_filter_count = control12->pause_filter_count;
+    control->tsc_offset = control01->tsc_offset + control12->tsc_offset;
+    control->nested_control = NP_ENABLE | (machine.mode_based_execute ? GMET_ENABLE : 0);
+    control->lbr_control = control01->lbr_control;
+    load_permission_maps(svm, nested, slot);
+    if (!nested_svm_has_np(nested))
+        slot->vmcb02->save.g_pat = l1->g_pat;
+    /* L1's registers at VMRUN are the host's: 15.25.3. */
+    slot->role = paging_role_npt(&nested->cpu, l1->cr0, l1->cr4, l1->efer, gmet);
+    slot->host.cr0 = l1->cr0;
+    slot->host.cr4 = l1->cr4;
+    slot->host.efer = l1->efer;
+    slot->host.pat = l1->g_pat;
+}
+
+/* False: VMRUN refuses vmcb12. */
+static __attribute__((noinline)) bool load_groups(struct svm_vcpu *svm, struct svm_slot *slot, u32 groups)
+{
+    struct nested_svm *nested = nested_svm_of(svm->vcpu);
+
+    copy_control(&slot->control, &slot->vmcb12->control, groups);
+    copy_save(&slot->vmcb02->save, &slot->vmcb12->save, groups);
+    /* From here on only the copies are looked at, and not read again behind the compiler's back. */
+    __asm__ volatile("" : : : "memory");
+    nested->facts.host_paging = (svm->vmcb01->save.cr0 & CR0_PG) != 0;
+    if (svm_check_vmcb(&slot->control, &slot->vmcb02->save, &nested->facts) != SVM_CHECK_PASSED)
+        return false;
+    derive(svm, nested, slot);
+    return true;
+}
+
+/* Groups without a clean bit, and those that no hypervisor calls clean. */
+static void copy_rest(struct vmcb_save *to, const struct vmcb_save *from)
+{
+    to->rflags = from->rflags;
+    to->rip = from->rip;
+    to->rsp = from->rsp;
+    to->s_cet = from->s_cet;
+    to->ssp = from->ssp;
+    to->isst_addr = from->isst_addr;
+    to->rax = from->rax;
+    to->cr2 = from->cr2;
+}
+
+static bool host_changed(const struct svm_slot *slot, const struct vmcb_save *l1)
+{
+    return slot->host.cr0 != l1->cr0 || slot->host.cr4 != l1->cr4 || slot->host.efer != l1->efer ||
+           slot->host.pat != l1->g_pat;
+}
+
+#define ALWAYS_READ (CLEAN_TPR | CLEAN_CR2 | CLEAN_LBR)
 #define V_INTR_FOR_L2                                                                                        \
     (V_TPR | V_IRQ | V_GIF | V_INTR_PRIO | V_IGN_TPR | V_INTR_MASKING | V_GIF_ENABLE | V_INTR_VECTOR)
 
-static void load_control(struct svm_vcpu *svm, struct nested_svm *nested)
+/* False: VMRUN refuses vmcb12. */
+static inline bool load_vmcb(struct svm_vcpu *svm, struct nested_svm *nested, struct svm_slot *slot)
 {
-    const struct vmcb_control *control12 = &nested->vmcb12.control, *control01 = &svm->vmcb01->control;
-    struct vmcb_control *control = &nested->vmcb02->control;
+    const struct vmcb_control *from = &slot->vmcb12->control;
+    struct vmcb_control *copy = &slot->control, *control = &slot->vmcb02->control;
+    u64 nested_control = from->nested_control, v_intr = from->v_intr;
+    u32 groups = ~from->clean;
 
-    svm_merge_intercepts(control12, control->intercept);
-    control->pause_filter_threshold = control12->pause_filter_threshold;
-    control->pause_filter_count = control12->pause_filter_count;
-    load_permission_maps(svm, nested);
-    control->tsc_offset = control01->tsc_offset + control12->tsc_offset;
+    if (!slot->loaded || copy->nested_control != nested_control ||
+        ((copy->v_intr ^ v_intr) & V_GIF_ENABLE) != 0 || host_changed(slot, &svm->vmcb01->save))
+        groups = ~0u;
+    slot->loaded = false;
+    copy->nested_control = nested_control;
+    copy->v_intr = v_intr;
+    copy->event_inj = from->event_inj;
+    copy_rest(&slot->vmcb02->save, &slot->vmcb12->save);
+    if ((groups & CLEAN_KNOWN & ~ALWAYS_READ) != 0 || (copy->event_inj & EVENT_VALID) != 0) {
+        if (!load_groups(svm, slot, groups))
+            return false;
+    }
+    control->clean = svm->clean & ~(groups | (u32)ALWAYS_READ);
+    control->v_intr = v_intr & V_INTR_FOR_L2;
+    control->interrupt_state = from->interrupt_state & (INTERRUPT_SHADOW | GUEST_INTERRUPT_MASK);
+    control->event_inj = (copy->event_inj & EVENT_VALID) != 0 ? copy->event_inj : 0;
+    control->n_rip = from->n_rip;
     control->tlb_control = TLB_CONTROL_NOTHING;
-    control->v_intr = control12->v_intr & V_INTR_FOR_L2;
-    control->interrupt_state = control12->interrupt_state & (INTERRUPT_SHADOW | GUEST_INTERRUPT_MASK);
-    control->exit_int_info = 0;
-    control->nested_control = NP_ENABLE | (machine.mode_based_execute ? GMET_ENABLE : 0);
-    control->event_inj = (control12->event_inj & EVENT_VALID) != 0 ? control12->event_inj : 0;
-    control->lbr_control = control01->lbr_control;
-    control->n_rip = control12->n_rip;
-    control->clean = 0;
-    nested->injected = (struct svm_injected){control->event_inj, control12->n_rip};
+    nested->injected = (struct svm_injected){control->event_inj, control->n_rip};
+    return true;
 }
 
-void nested_svm_enter(struct vcpu *vcpu, u64 vmcb12_address)
+/* Without LBR virtualization of L1's, L2 shares these with L1. */
+static void load_shared(struct vmcb_save *to, const struct vmcb_save *l1)
+{
+    to->dbgctl = l1->dbgctl;
+    to->br_from = l1->br_from;
+    to->br_to = l1->br_to;
+    to->last_excp_from = l1->last_excp_from;
+    to->last_excp_to = l1->last_excp_to;
+}
+
+void nested_svm_enter(struct vcpu *vcpu, struct svm_slot *slot)
 {
     struct nested_svm *nested = nested_svm_of(vcpu);
     struct svm_vcpu *svm = svm_of(vcpu);
-    struct vmcb *vmcb01 = svm->vmcb01;
+    const struct vmcb_save *l1 = &svm->vmcb01->save;
 
-    nested->vmcb12_address = vmcb12_address;
-    copy_in(&nested->vmcb12, guest_view(gpa(vmcb12_address), PAGE_SIZE));
-    vmcb01->save.rax = vcpu->gpr[GPR_RAX];
-    nested->facts.host_paging = (vmcb01->save.cr0 & CR0_PG) != 0;
-    if (svm_check_vmcb(&nested->vmcb12, &nested->facts) != SVM_CHECK_PASSED) {
+    svm->vmcb01->save.rax = vcpu->gpr[GPR_RAX];
+    if (svm->l1_svme_change)
+        nested_svm_forget(svm);
+    nested->slot = slot;
+    if (!load_vmcb(svm, nested, slot)) {
         nested_svm_refuse(vcpu);
         return;
     }
-
-    load_control(svm, nested);
-    load_state(&nested->vmcb02->save, &nested->vmcb12.save);
-    load_shared(nested, &nested->vmcb02->save, &vmcb01->save);
-    nested->interrupts =
-        (nested->vmcb12.control.v_intr & V_INTR_MASKING) != 0 && (vmcb01->save.rflags & RFLAGS_IF) != 0;
-    svm_set_gif(svm, true);
-    nested_svm_obey_tlb_control(nested);
+    if (slot->msr_map != NULL)
+        svm_msr_merge(&nested->msr_merge, slot->msr_map);
+    if (svm_features.lbr_virtualization)
+        load_shared(&slot->vmcb02->save, l1);
+    nested->interrupts = (slot->control.v_intr & V_INTR_MASKING) != 0 && (l1->rflags & RFLAGS_IF) != 0;
+    svm_release_tpr(svm);
+    u8 tlb_control = slot->vmcb12->control.tlb_control;
+    if (tlb_control != TLB_CONTROL_NOTHING)
+        nested_svm_obey_tlb_control(nested, tlb_control);
     nested_svm_translate(vcpu);
-    vcpu->gpr[GPR_RAX] = nested->vmcb12.save.rax;
-    svm_switch_to_l2(svm, nested->vmcb02, nested->vmcb02_address, nested->interrupts);
+    vcpu->gpr[GPR_RAX] = slot->vmcb02->save.rax;
+    svm_switch_to_l2(svm, slot->vmcb02, slot->vmcb02_address, nested->interrupts);
 }

@@ -3,7 +3,6 @@
  * Exits of L2, and what L1 sees of them. Source: APM vol. 2 15.6, 15.7.
  */
 #include "arch/print.h"
-#include "mm/guest-mem.h"
 #include "nested/svm-nested.h"
 #include "nested/svm-verdict.h"
 #include "svm/capability.h"
@@ -16,57 +15,53 @@
 
 /* --- VMEXIT --- */
 
-/* Into vmcb12: `bytes` of `copy` from `offset` on. It was L1's RAM at VMRUN, and that does not change. */
-static void write_back(const struct nested_svm *nested, const struct vmcb *copy, size_t offset, size_t bytes)
+/* Nothing of this is read before the next VMRUN, when it counts only as far as L1 says. */
+static void write_back_state(struct vmcb_save *to, const struct vmcb_save *from, bool np)
 {
-    (void)guest_write(gpa(nested->vmcb12_address + offset), (const u8 *)copy + offset, bytes);
-}
-
-#define WRITE_BACK(nested, copy, first, after)                                                               \
-    write_back(nested, copy, offsetof(struct vmcb, first),                                                   \
-               offsetof(struct vmcb, after) - offsetof(struct vmcb, first))
-
-static void write_back_state(const struct nested_svm *nested)
-{
-    const struct vmcb *vmcb02 = nested->vmcb02;
-
-    WRITE_BACK(nested, vmcb02, save.es, save.fs);
-    WRITE_BACK(nested, vmcb02, save.gdtr, save.ldtr);
-    WRITE_BACK(nested, vmcb02, save.idtr, save.tr);
-    WRITE_BACK(nested, vmcb02, save.cpl, save.reserved_0cc);
-    WRITE_BACK(nested, vmcb02, save.efer, save.reserved_0d8);
-    WRITE_BACK(nested, vmcb02, save.cr4, save.reserved_180);
-    WRITE_BACK(nested, vmcb02, save.rsp, save.star);
-    WRITE_BACK(nested, vmcb02, save.cr2, save.reserved_248);
-    if (nested_svm_has_np(nested))
-        WRITE_BACK(nested, vmcb02, save.g_pat, save.dbgctl);
-}
-
-static void write_back_control(struct nested_svm *nested)
-{
-    WRITE_BACK(nested, &nested->vmcb12, control.v_intr, control.nested_control);
-    WRITE_BACK(nested, &nested->vmcb12, control.event_inj, control.n_cr3);
-    WRITE_BACK(nested, &nested->vmcb12, control.n_rip, control.reserved_0e0);
-    shadow_wrote(nested->shadow, gpa(nested->vmcb12_address), PAGE_SIZE);
+    to->es = from->es;
+    to->cs = from->cs;
+    to->ss = from->ss;
+    to->ds = from->ds;
+    to->gdtr = from->gdtr;
+    to->idtr = from->idtr;
+    to->cpl = from->cpl;
+    to->efer = from->efer;
+    to->cr4 = from->cr4;
+    to->cr3 = from->cr3;
+    to->cr0 = from->cr0;
+    to->dr7 = from->dr7;
+    to->dr6 = from->dr6;
+    to->rflags = from->rflags;
+    to->rip = from->rip;
+    to->rsp = from->rsp;
+    to->s_cet = from->s_cet;
+    to->ssp = from->ssp;
+    to->isst_addr = from->isst_addr;
+    to->rax = from->rax;
+    to->cr2 = from->cr2;
+    if (np)
+        to->g_pat = from->g_pat;
 }
 
 /* V_TPR, V_IRQ and V_GIF are the CPU's to change while the guest runs. */
 #define V_INTR_WRITTEN (V_TPR | V_IRQ | V_GIF)
 
-static void collect_control(struct nested_svm *nested)
+static void write_back_control(struct svm_slot *slot)
 {
-    const struct vmcb_control *control02 = &nested->vmcb02->control;
-    struct vmcb_control *control12 = &nested->vmcb12.control;
+    const struct vmcb_control *from = &slot->vmcb02->control;
+    struct vmcb_control *to = &slot->vmcb12->control;
 
-    control12->v_intr = (control12->v_intr & ~V_INTR_WRITTEN) | (control02->v_intr & V_INTR_WRITTEN);
-    control12->interrupt_state = control02->interrupt_state;
-    control12->exit_int_info = svm_event_in_flight(control02->exit_int_info);
-    control12->event_inj = 0;
+    to->v_intr = (slot->control.v_intr & ~V_INTR_WRITTEN) | (from->v_intr & V_INTR_WRITTEN);
+    to->interrupt_state = from->interrupt_state;
+    to->exit_int_info = svm_event_in_flight(from->exit_int_info);
+    to->event_inj = 0;
     if (svm_features.nrip_save)
-        control12->n_rip = control02->n_rip;
-    control12->bytes_fetched = control02->bytes_fetched;
-    for (unsigned i = 0; i < sizeof(control12->instruction_bytes); i++)
-        control12->instruction_bytes[i] = control02->instruction_bytes[i];
+        to->n_rip = from->n_rip;
+    if (svm_features.decode_assists) {
+        to->bytes_fetched = from->bytes_fetched;
+        for (unsigned i = 0; i < sizeof(to->instruction_bytes); i++)
+            to->instruction_bytes[i] = from->instruction_bytes[i];
+    }
 }
 
 /* What VMEXIT changes in the host, and what the guest leaves behind in registers that VMEXIT does not load.
@@ -79,19 +74,24 @@ static void back_to_l1(struct vcpu *vcpu)
     svm_switch_to_l1(svm);
     vmcb01->save.dr7 = DR7_DISABLED;
     vcpu->gpr[GPR_RAX] = vmcb01->save.rax;
-    svm_set_gif(svm, false);
+    svm_hold_events(svm);
 }
 
-static void leave_behind(const struct nested_svm *nested, struct vmcb_save *l1)
+static void leave_behind(const struct svm_slot *slot, bool np, struct vmcb *vmcb01)
 {
-    const struct vmcb_save *l2 = &nested->vmcb02->save;
+    const struct vmcb_save *l2 = &slot->vmcb02->save;
+    struct vmcb_save *l1 = &vmcb01->save;
 
+    vmcb01->control.clean &= ~(u32)(CLEAN_DRX | CLEAN_CR2);
     l1->dr6 = l2->dr6;
     l1->cr2 = l2->cr2;
-    if (!nested_svm_has_np(nested))
+    if (!np) {
         l1->g_pat = l2->g_pat;
+        vmcb01->control.clean &= ~(u32)CLEAN_NP;
+    }
     if (!svm_features.lbr_virtualization)
         return;
+    vmcb01->control.clean &= ~(u32)CLEAN_LBR;
     l1->dbgctl = l2->dbgctl;
     l1->br_from = l2->br_from;
     l1->br_to = l2->br_to;
@@ -99,34 +99,43 @@ static void leave_behind(const struct nested_svm *nested, struct vmcb_save *l1)
     l1->last_excp_to = l2->last_excp_to;
 }
 
-void nested_svm_reflect(struct vcpu *vcpu, u64 code, u64 info_1, u64 info_2)
+static inline void reflect(struct vcpu *vcpu, u64 code, u64 info_1, u64 info_2)
 {
     struct nested_svm *nested = nested_svm_of(vcpu);
-    struct svm_vcpu *svm = svm_of(vcpu);
+    struct svm_slot *slot = nested->slot;
+    struct vmcb_control *control12 = &slot->vmcb12->control;
+    bool np = nested_svm_has_np(nested);
 
-    nested->vmcb02->save.rax = vcpu->gpr[GPR_RAX];
-    collect_control(nested);
-    nested->vmcb12.control.exit_code = code;
-    nested->vmcb12.control.exit_info_1 = info_1;
-    nested->vmcb12.control.exit_info_2 = info_2;
-    write_back_state(nested);
-    write_back_control(nested);
-    leave_behind(nested, &svm->vmcb01->save);
+    slot->vmcb02->save.rax = vcpu->gpr[GPR_RAX];
+    control12->exit_code = code;
+    control12->exit_info_1 = info_1;
+    control12->exit_info_2 = info_2;
+    write_back_control(slot);
+    write_back_state(&slot->vmcb12->save, &slot->vmcb02->save, np);
+    slot->loaded = true;
+    shadow_wrote(nested->shadow, gpa(slot->address), PAGE_SIZE);
+    leave_behind(slot, np, svm_of(vcpu)->vmcb01);
     back_to_l1(vcpu);
-    svm_changed(svm, CLEAN_TPR | CLEAN_CRX | CLEAN_DRX | CLEAN_CR2 | CLEAN_LBR | CLEAN_NP);
+}
+
+void nested_svm_reflect(struct vcpu *vcpu, u64 code, u64 info_1, u64 info_2)
+{
+    reflect(vcpu, code, info_1, info_2);
 }
 
 void nested_svm_refuse(struct vcpu *vcpu)
 {
     struct nested_svm *nested = nested_svm_of(vcpu);
+    struct vmcb_control *control12 = &nested->slot->vmcb12->control;
 
-    nested->vmcb12.control.exit_code = VMEXIT_INVALID;
-    nested->vmcb12.control.exit_info_1 = nested->vmcb12.control.exit_info_2 = 0;
-    nested->vmcb12.control.exit_int_info = 0;
-    nested->vmcb12.control.event_inj = 0;
-    write_back_control(nested);
+    control12->exit_code = VMEXIT_INVALID;
+    control12->exit_info_1 = control12->exit_info_2 = 0;
+    control12->exit_int_info = 0;
+    control12->event_inj = 0;
+    shadow_wrote(nested->shadow, gpa(nested->slot->address), PAGE_SIZE);
+    svm_release_tpr(svm_of(vcpu));
     back_to_l1(vcpu);
-    svm_changed(svm_of(vcpu), CLEAN_DRX);
+    svm_of(vcpu)->vmcb01->control.clean &= ~(u32)CLEAN_DRX;
 }
 
 /* --- staying in L2 --- */
@@ -147,7 +156,7 @@ static u64 event_to_finish(const struct nested_svm *nested, u64 in_flight)
 
 static void finish_delivery(struct nested_svm *nested)
 {
-    struct vmcb_control *control = &nested->vmcb02->control;
+    struct vmcb_control *control = &nested->slot->vmcb02->control;
 
     control->event_inj = event_to_finish(nested, control->exit_int_info);
     if (control->event_inj == 0)
@@ -172,10 +181,11 @@ static enum exit_action after_step(struct svm_vcpu *svm, u64 code)
     return EXIT_RESUME;
 }
 
-/* L1 is reset with it, and knows no L2 any more. */
+/* L1 is reset with it, and knows no L2 any more. GIF is 1. */
 static enum exit_action init(struct vcpu *vcpu)
 {
     svm_switch_to_l1(svm_of(vcpu));
+    svm_set_gif(svm_of(vcpu), true);
     vcpu->gpr[GPR_RAX] = svm_of(vcpu)->vmcb01->save.rax;
     return svm_handle(svm_of(vcpu), VMEXIT_INIT);
 }
@@ -196,25 +206,36 @@ static enum exit_action invalid(struct vcpu *vcpu)
     return EXIT_RESUME;
 }
 
-static bool msr_intercepted(const struct nested_svm *nested, const struct vcpu *vcpu)
+static bool msr_intercepted(const struct svm_slot *slot, u32 msr, bool write)
 {
-    return nested->l1_msr_map == NULL || svm_msr_intercepted(nested->l1_msr_map, (u32)vcpu->gpr[GPR_RCX],
-                                                             nested->vmcb02->control.exit_info_1 != 0);
+    return slot->msr_map == NULL || svm_msr_intercepted(slot->msr_map, msr, write);
+}
+
+/* L1 leaves it to L2, so it is Umbra's to answer, and not to intercept again. */
+static enum exit_action own_msr(struct vcpu *vcpu, bool write)
+{
+    struct nested_svm *nested = nested_svm_of(vcpu);
+
+    if (nested->slot->msr_map != NULL)
+        svm_msr_learn(&nested->msr_merge, nested->slot->msr_map, (u32)vcpu->gpr[GPR_RCX], write);
+    return svm_handle(svm_of(vcpu), VMEXIT_MSR);
 }
 
 static enum exit_action handle(struct vcpu *vcpu, u32 index)
 {
     struct nested_svm *nested = nested_svm_of(vcpu);
     struct svm_vcpu *svm = svm_of(vcpu);
-    const struct vmcb_control *control = &nested->vmcb02->control;
+    const struct vmcb_control *control = &svm->vmcb->control;
     u64 code = control->exit_code;
+    bool write = control->exit_info_1 != 0;
+    bool msr = code == VMEXIT_MSR && msr_intercepted(nested->slot, (u32)vcpu->gpr[GPR_RCX], write);
 
-    switch (svm_verdict(&nested->vmcb12.control, code, code == VMEXIT_MSR && msr_intercepted(nested, vcpu))) {
+    switch (svm_verdict(&nested->slot->control, code, msr)) {
     case SVM_VERDICT_L1:
         nested_svm_reflect(vcpu, code, control->exit_info_1, control->exit_info_2);
         return EXIT_RESUME;
     case SVM_VERDICT_UMBRA:
-        return svm_handle(svm, index);
+        return code == VMEXIT_MSR ? own_msr(vcpu, write) : svm_handle(svm, index);
     case SVM_VERDICT_INSTRUCTION:
         return nested_svm_instruction(vcpu, (u32)code);
     case SVM_VERDICT_UNDEFINED:
@@ -253,14 +274,14 @@ static enum exit_action raise(struct vcpu *vcpu, enum exit_action action)
     unsigned vector = action == EXIT_UD ? EXC_UD : EXC_GP;
 
     if ((action != EXIT_UD && action != EXIT_GP) ||
-        !svm_intercepts_code(&nested_svm_of(vcpu)->vmcb12.control, VMEXIT_EXCP0 + vector))
+        !svm_intercepts_code(&nested_svm_of(vcpu)->slot->control, VMEXIT_EXCP0 + vector))
         return action;
     svm_step_cancel(svm_of(vcpu));
     nested_svm_reflect(vcpu, VMEXIT_EXCP0 + vector, 0, 0);
     return EXIT_RESUME;
 }
 
-enum exit_action nested_svm_l2_exit(struct vcpu *vcpu, u32 index)
+static __attribute__((noinline)) enum exit_action general_exit(struct vcpu *vcpu, u32 index)
 {
     struct nested_svm *nested = nested_svm_of(vcpu);
     struct svm_vcpu *svm = svm_of(vcpu);
@@ -277,4 +298,20 @@ enum exit_action nested_svm_l2_exit(struct vcpu *vcpu, u32 index)
             nested->interrupts && action != EXIT_STEP && (svm->unusual & SVM_STEPPING) == 0;
     }
     return action;
+}
+
+/* What L1 asked for, at an ordinary moment, is the way of nearly all exits. */
+enum exit_action nested_svm_l2_exit(struct vcpu *vcpu, u32 index)
+{
+    const struct svm_slot *slot = nested_svm_of(vcpu)->slot;
+    const struct vmcb_control *control = &slot->vmcb02->control;
+    u64 code = control->exit_code;
+
+    if (__builtin_expect(svm_of(vcpu)->unusual == 0 && (control->exit_int_info & EVENT_VALID) == 0 &&
+                             code != VMEXIT_MSR && svm_intercepts_code(&slot->control, code),
+                         1)) {
+        reflect(vcpu, code, control->exit_info_1, control->exit_info_2);
+        return EXIT_RESUME;
+    }
+    return general_exit(vcpu, index);
 }

@@ -9,8 +9,11 @@
 
 enum { MSR_MAP_WORDS = 2 * PAGE_SIZE / sizeof(u64) };
 
-/* L1's and Umbra's; #GP is the only exception that Umbra itself intercepts, and for L2 it need not. */
-void svm_merge_intercepts(const struct vmcb_control *control12, u32 merged[VMCB_INTERCEPT_WORDS]);
+/* Umbra's own, for L2: #GP is the only exception that Umbra itself intercepts, and for L2 it need not. */
+void svm_own_intercepts(u32 own[VMCB_INTERCEPT_WORDS]);
+/* L1's and Umbra's. */
+void svm_merge_intercepts(const struct vmcb_control *control12, const u32 own[VMCB_INTERCEPT_WORDS],
+                          u32 merged[VMCB_INTERCEPT_WORDS]);
 
 static inline bool svm_intercepts_code(const struct vmcb_control *control, u64 code)
 {
@@ -18,18 +21,31 @@ static inline bool svm_intercepts_code(const struct vmcb_control *control, u64 c
 }
 
 /*
- * MSR permission maps of 8 KByte. The words in which Umbra's map lets anything pass are known beforehand: all
- * others are ones in the merged map for ever.
+ * MSR permission maps of 8 KByte, of which a VMRUN reads only the words that matter: the merged map
+ * intercepts everything but in words in which L2 has used an MSR that neither L1 nor Umbra intercept.
  */
+enum { SVM_MSR_WORDS = 16 };
 struct svm_msr_merge {
     const u64 *own;
+    u64 *merged; /* all ones at first */
+    u16 word[SVM_MSR_WORDS];
     u16 count;
-    u16 word[MSR_MAP_WORDS]; /* their indices */
 };
 
-void svm_msr_merge_init(struct svm_msr_merge *merge, const u64 *own);
-/* `merged` was filled with ones once, and with nothing but this function since. */
-void svm_msr_merge(const struct svm_msr_merge *merge, const u64 *l1, u64 *merged);
+/* At VMRUN: the words in use follow L1's map. */
+static inline void svm_msr_merge(const struct svm_msr_merge *merge, const u64 *l1)
+{
+    for (unsigned i = 0; i < merge->count; i++) {
+        unsigned word = merge->word[i];
+        merge->merged[word] = merge->own[word] | __atomic_load_n(&l1[word], __ATOMIC_RELAXED);
+    }
+}
+
+/*
+ * L2 was intercepted at an MSR that L1 leaves to it: from now on it is not, if Umbra has no interest either.
+ * When all places are taken, the others' begin anew.
+ */
+void svm_msr_learn(struct svm_msr_merge *merge, const u64 *l1, u32 msr, bool write);
 
 /* Does a permission map ask for that exit? MSRs that it has no bits for: yes (15.11). */
 bool svm_msr_intercepted(const u64 *map, u32 msr, bool write);

@@ -20,22 +20,38 @@ struct svm_injected {
     u64 next_rip;
 };
 
-struct nested_svm {
-    /* The copy that was made at VMRUN and is used until the exit; valid while L2 runs. Only what VMRUN reads.
-     */
-    struct vmcb vmcb12;
-    u64 vmcb12_address; /* guest-physical */
-    struct vmcb *vmcb02;
+/*
+ * A page of L1's that it uses as a VMCB (vmcb12), and what became of it. While L1 calls fields clean, what
+ * was copied at an earlier VMRUN is used on (15.15), so that a VMRUN costs what L1 has changed.
+ */
+struct svm_slot {
+    u64 address;         /* of vmcb12, guest-physical; SVM_SLOT_FREE */
+    struct vmcb *vmcb12; /* in L1's RAM: may change at any time */
+    struct vmcb *vmcb02; /* what the CPU runs */
     hpa_t vmcb02_address;
+    bool loaded;        /* control and vmcb02 hold what vmcb12 held after the last exit */
+    const u64 *msr_map; /* in L1's RAM, valid if L1 intercepts MSRs; NULL: it is no RAM, and intercepts all */
+    struct {
+        u64 cr0, cr4, efer, pat;
+    } host;                      /* L1's registers that `role` and vmcb02 depend on */
+    struct paging_role role;     /* of L1's nested paging, if it is on */
+    struct vmcb_control control; /* the copy that was checked */
+};
+#define SVM_SLOT_FREE (~0ull)
+
+enum { SVM_SLOT_SETS = 4, SVM_SLOT_WAYS = 2, SVM_SLOTS = SVM_SLOT_SETS * SVM_SLOT_WAYS };
+
+struct nested_svm {
+    struct svm_slot slots[SVM_SLOTS];
+    struct svm_slot *slot; /* of the L2 that runs, or ran last */
 
     u64 hsave_pa;
     struct svm_check_facts facts; /* all but host_paging is constant */
     struct paging_cpu cpu;        /* L1's CPU, for the role of its nested paging */
 
+    u32 own_intercepts[VMCB_INTERCEPT_WORDS]; /* Umbra's, of what L2 does */
     struct svm_msr_merge msr_merge;
-    const u64 *l1_msr_map; /* in L1's memory, valid while L2 runs and VMEXIT_MSR is intercepted by L1 */
-    u64 *msr_map02;
-    hpa_t msr_map02_address;
+    hpa_t msr_map02;
     hpa_t all_ones; /* three pages: a permission map that intercepts everything */
 
     struct svm_injected injected;
@@ -59,7 +75,7 @@ static inline struct nested_svm *nested_svm_of(const struct vcpu *vcpu)
 
 static inline bool nested_svm_has_np(const struct nested_svm *nested)
 {
-    return (nested->vmcb12.control.nested_control & NP_ENABLE) != 0;
+    return (nested->slot->control.nested_control & NP_ENABLE) != 0;
 }
 
 /* svm-start.c: memory, capabilities, hooks. False if the frame pool is empty. Once per vcpu, if
@@ -69,9 +85,22 @@ bool nested_svm_init(struct vcpu *vcpu);
 /* svm-instructions.c; hook instruction */
 enum exit_action nested_svm_instruction(struct vcpu *vcpu, u32 code);
 
-/* svm-entry.c: VMRUN of a vmcb12 in L1's RAM, after the checks of the instruction itself. L1's RIP is past
- * it. */
-void nested_svm_enter(struct vcpu *vcpu, u64 vmcb12_address);
+/* svm-slot.c: a slot for the VMCB at this address, which none has. NULL if it is not a page of L1's RAM. */
+struct svm_slot *nested_svm_new_slot(struct nested_svm *nested, u64 address);
+/* L1 has switched SVM off and on, or was reset: no field of its VMCBs is clean. */
+void nested_svm_forget(struct svm_vcpu *svm);
+
+static inline struct svm_slot *nested_svm_slot(struct nested_svm *nested, u64 address)
+{
+    struct svm_slot *slot = &nested->slots[(address >> PAGE_SHIFT) % SVM_SLOT_SETS * SVM_SLOT_WAYS];
+
+    if (slot->address != address && (++slot)->address != address)
+        return nested_svm_new_slot(nested, address);
+    return slot;
+}
+
+/* svm-entry.c: VMRUN, after the checks of the instruction itself. L1's RIP is past it. */
+void nested_svm_enter(struct vcpu *vcpu, struct svm_slot *slot);
 
 /* svm-exit.c; hook l2_exit */
 enum exit_action nested_svm_l2_exit(struct vcpu *vcpu, u32 index);
@@ -84,8 +113,8 @@ void nested_svm_refuse(struct vcpu *vcpu);
 bool nested_svm_translation_init(struct vcpu *vcpu);
 /* Before each entry of L2: nCR3, ASID and TLB_CONTROL of vmcb02. */
 void nested_svm_translate(struct vcpu *vcpu);
-/* vmcb12's TLB_CONTROL at VMRUN. */
-void nested_svm_obey_tlb_control(struct nested_svm *nested);
+/* vmcb12's TLB_CONTROL at VMRUN, if it is not 0. */
+void nested_svm_obey_tlb_control(struct nested_svm *nested, u8 tlb_control);
 /* INVLPGA by L1 with an ASID of L2's. */
 void nested_svm_invalidate_linear(struct nested_svm *nested, u32 asid);
 /* VMEXIT_NPF while L2 runs. */

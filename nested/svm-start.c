@@ -75,13 +75,18 @@ static bool allocate(struct vcpu *vcpu)
     if (!frame_alloc_contiguous(frames, &memory))
         return false;
     vcpu->nested = nested = phys_to_virt(memory);
-    if (!frame_alloc(&nested->vmcb02_address) || !frame_alloc_contiguous(ALL_ONES_PAGES, &nested->all_ones) ||
-        !frame_alloc_contiguous(MSR_MAP_PAGES, &nested->msr_map02_address))
+    if (!frame_alloc_contiguous(ALL_ONES_PAGES, &nested->all_ones) ||
+        !frame_alloc_contiguous(MSR_MAP_PAGES, &nested->msr_map02))
         return false;
-    nested->vmcb02 = phys_to_virt(nested->vmcb02_address);
-    nested->msr_map02 = phys_to_virt(nested->msr_map02_address);
+    for (unsigned i = 0; i < SVM_SLOTS; i++) {
+        struct svm_slot *slot = &nested->slots[i];
+        if (!frame_alloc(&slot->vmcb02_address))
+            return false;
+        slot->vmcb02 = phys_to_virt(slot->vmcb02_address);
+        slot->address = SVM_SLOT_FREE;
+    }
     memset(phys_to_virt(nested->all_ones), 0xff, ALL_ONES_PAGES * PAGE_SIZE);
-    memset(nested->msr_map02, 0xff, MSR_MAP_PAGES * PAGE_SIZE);
+    memset(phys_to_virt(nested->msr_map02), 0xff, MSR_MAP_PAGES * PAGE_SIZE);
     return true;
 }
 
@@ -92,7 +97,9 @@ bool nested_svm_init(struct vcpu *vcpu)
     if (!allocate(vcpu))
         return false;
     struct nested_svm *nested = nested_svm_of(vcpu);
-    svm_msr_merge_init(&nested->msr_merge, phys_to_virt(hpa(svm->vmcb->control.msrpm_base_pa)));
+    svm_own_intercepts(nested->own_intercepts);
+    nested->msr_merge.own = phys_to_virt(hpa(svm->vmcb->control.msrpm_base_pa));
+    nested->msr_merge.merged = phys_to_virt(nested->msr_map02);
     nested->cpu = (struct paging_cpu){
         .maxphyaddr = machine.tdp.config.maxphyaddr,
         .page_1g = machine.tdp.config.page_1g,

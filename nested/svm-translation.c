@@ -60,84 +60,70 @@ static void flush(struct vmcb_control *control)
     control->tlb_control = svm_features.flush_by_asid ? TLB_CONTROL_FLUSH_GUEST : TLB_CONTROL_FLUSH_ALL;
 }
 
-static void set_asid(struct nested_svm *nested, u32 tag)
+static void set_table_and_asid(struct nested_svm *nested, u64 table, u32 tag)
 {
-    struct vmcb_control *control = &nested->vmcb02->control;
+    struct vmcb_control *control = &nested->slot->vmcb02->control;
+    u32 asid = nested->one_asid ? nested->first_asid : tag;
 
-    control->asid = nested->one_asid ? nested->first_asid : tag;
-    if (nested->one_asid && nested->last_tag != tag)
+    if (nested->last_tag != tag && nested->one_asid)
         flush(control);
     nested->last_tag = tag;
+    if (control->n_cr3 == table && control->asid == asid)
+        return;
+    control->n_cr3 = table;
+    control->asid = asid;
+    control->clean &= ~(u32)(CLEAN_ASID | CLEAN_NP);
 }
 
-/* L1's registers at VMRUN are the host's: 15.25.3. */
-static struct shadow_key key_of(const struct vcpu *vcpu)
+static void translate_by_shadow(struct nested_svm *nested, struct svm_vcpu *svm)
 {
-    const struct nested_svm *nested = nested_svm_of(vcpu);
-    const struct vmcb_save *host = &svm_of(vcpu)->vmcb01->save;
-    bool gmet = machine.mode_based_execute && (nested->vmcb12.control.nested_control & GMET_ENABLE) != 0;
+    const struct svm_slot *slot = nested->slot;
+    struct shadow_key key = {slot->control.n_cr3, slot->role, slot->host.pat};
 
-    return (struct shadow_key){
-        .pointer = nested->vmcb12.control.n_cr3,
-        .role = paging_role_npt(&nested->cpu, host->cr0, host->cr4, host->efer, gmet),
-        .pat = host->g_pat,
-    };
-}
-
-static void translate_by_shadow(struct vcpu *vcpu)
-{
-    struct nested_svm *nested = nested_svm_of(vcpu);
-    struct svm_vcpu *svm = svm_of(vcpu);
-    struct shadow_key key = key_of(vcpu);
-
-    ASSERT(shadow_acquire(nested->shadow, &nested->shadow_cpu, &key, nested->vmcb12.control.asid,
-                          &nested->use) == SHADOW_ACQUIRED,
+    ASSERT(shadow_acquire(nested->shadow, &nested->shadow_cpu, &key, slot->control.asid, &nested->use) ==
+               SHADOW_ACQUIRED,
            "VMRUN has checked that L1's paging is on, and the pool is large enough for one root");
-    nested->vmcb02->control.n_cr3 = nested->use.root.raw;
-    set_asid(nested, nested->use.tag);
+    set_table_and_asid(nested, nested->use.root.raw, nested->use.tag);
     if (nested->use.flush_tables || nested->use.flush_linear)
-        flush(&nested->vmcb02->control);
+        flush(&slot->vmcb02->control);
     svm->host = shadow_paging(nested->shadow, nested->use.handle, &svm->host_root);
 }
 
-static void translate_by_own_tables(struct nested_svm *nested)
+static void translate_by_own_tables(struct nested_svm *nested, struct svm_vcpu *svm)
 {
-    if (nested->direct_asid != nested->vmcb12.control.asid)
+    const struct svm_slot *slot = nested->slot;
+
+    if (nested->direct_asid != slot->control.asid)
         nested->direct_flush = true;
-    nested->direct_asid = nested->vmcb12.control.asid;
-    nested->vmcb02->control.n_cr3 = machine.tdp.root.raw;
-    set_asid(nested, nested->first_asid + SHADOW_TAGS);
+    nested->direct_asid = slot->control.asid;
+    set_table_and_asid(nested, machine.tdp.root.raw, nested->first_asid + SHADOW_TAGS);
     if (nested->direct_flush)
-        flush(&nested->vmcb02->control);
+        flush(&slot->vmcb02->control);
     nested->direct_flush = false;
+    svm->host = NULL;
 }
 
 void nested_svm_translate(struct vcpu *vcpu)
 {
     struct nested_svm *nested = nested_svm_of(vcpu);
-    u64 before = nested->vmcb02->control.n_cr3;
 
     if (nested_svm_has_np(nested))
-        translate_by_shadow(vcpu);
+        translate_by_shadow(nested, svm_of(vcpu));
     else
-        translate_by_own_tables(nested);
-    if (before != nested->vmcb02->control.n_cr3)
-        nested->vmcb02->control.clean &= ~(u32)(CLEAN_ASID | CLEAN_NP);
+        translate_by_own_tables(nested, svm_of(vcpu));
 }
 
 /* --- flushes that L1 asks for --- */
 
-void nested_svm_obey_tlb_control(struct nested_svm *nested)
+void nested_svm_obey_tlb_control(struct nested_svm *nested, u8 tlb_control)
 {
-    const struct vmcb_control *control = &nested->vmcb12.control;
+    u32 asid = nested->slot->control.asid;
 
-    switch (control->tlb_control) {
-    case TLB_CONTROL_NOTHING:
-        break;
+    switch (tlb_control) {
     case TLB_CONTROL_FLUSH_GUEST:
     case TLB_CONTROL_FLUSH_NON_GLOBAL:
-        shadow_invalidate_l1_tag(nested->shadow, &nested->shadow_cpu, control->asid);
-        nested->direct_flush = nested->direct_flush || nested->direct_asid == control->asid;
+        shadow_invalidate_l1_tag(nested->shadow, &nested->shadow_cpu, asid);
+        nested->direct_flush = nested->direct_flush || nested->direct_asid == asid;
         break;
     default: /* 1; and what is reserved flushes all, which is never wrong */
         shadow_invalidate_all(nested->shadow, &nested->shadow_cpu);
@@ -170,7 +156,7 @@ static enum exit_action shadow_npf(struct vcpu *vcpu)
 {
     struct nested_svm *nested = nested_svm_of(vcpu);
     struct svm_vcpu *svm = svm_of(vcpu);
-    const struct vmcb *vmcb02 = nested->vmcb02;
+    const struct vmcb *vmcb02 = nested->slot->vmcb02;
     struct shadow_result result;
     const struct shadow_access access = {
         .address = l2_gpa(vmcb02->control.exit_info_2),

@@ -21,6 +21,8 @@
 #define CPUID_SVM_EDX_NRIPS       BIT(3)
 #define CPUID_SVM_EDX_VMCB_CLEAN  BIT(5)
 #define CPUID_SVM_EDX_FLUSHBYASID BIT(6)
+#define CPUID_SVM_EDX_DECODE      BIT(7)
+#define CPUID_SVM_EDX_VIRT_VMLOAD BIT(15)
 #define CPUID_SVM_EDX_GMET        BIT(17)
 
 struct svm_features svm_features;
@@ -71,6 +73,8 @@ const char *svm_probe(struct tdp_config *config)
         .nrip_save = (svm.edx & CPUID_SVM_EDX_NRIPS) != 0,
         .clean_bits = (svm.edx & CPUID_SVM_EDX_VMCB_CLEAN) != 0,
         .flush_by_asid = (svm.edx & CPUID_SVM_EDX_FLUSHBYASID) != 0,
+        .decode_assists = (svm.edx & CPUID_SVM_EDX_DECODE) != 0,
+        .virtual_vmload = (svm.edx & CPUID_SVM_EDX_VIRT_VMLOAD) != 0,
         .gmet = (svm.edx & CPUID_SVM_EDX_GMET) != 0,
     };
     *config = (struct tdp_config){

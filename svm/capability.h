@@ -13,6 +13,8 @@ struct svm_features {
     bool nrip_save;
     bool clean_bits;
     bool flush_by_asid;
+    bool decode_assists;
+    bool virtual_vmload; /* and VMSAVE */
     bool gmet;
 };
 

@@ -116,6 +116,13 @@ static enum exit_action exit_svm_instruction(struct svm_vcpu *svm)
     return nested_hooks->instruction(svm->vcpu, (u32)svm->vmcb->control.exit_code);
 }
 
+/* SKINIT, which no guest's CPU has. */
+static enum exit_action exit_undefined(struct svm_vcpu *svm)
+{
+    (void)svm;
+    return EXIT_UD;
+}
+
 /*
  * With EFER.SVME set the CPU checks the CPL of an SVM instruction, and the address in its RAX, before the
  * intercept; without SVM it never gets that far, because #UD comes first. Those checks raise #GP(0) and
@@ -152,7 +159,7 @@ static enum exit_action exit_shutdown(struct svm_vcpu *svm)
 static enum exit_action exit_init(struct svm_vcpu *svm)
 {
     svm_take_pending();
-    if (svm->gif_clear)
+    if (svm->events_held)
         svm->init_pending = true;
     else
         svm_guest_init(svm);
@@ -246,7 +253,7 @@ static exit_handler *const handlers[SVM_EXIT_COUNT] = {
     [VMEXIT_VMSAVE] = exit_svm_instruction,
     [VMEXIT_STGI] = exit_svm_instruction,
     [VMEXIT_CLGI] = exit_svm_instruction,
-    [VMEXIT_SKINIT] = exit_svm_instruction,
+    [VMEXIT_SKINIT] = exit_undefined,
     [VMEXIT_XSETBV] = exit_xsetbv,
     [SVM_EXIT_NPF] = exit_npf,
     [SVM_EXIT_INVALID] = exit_invalid,
@@ -378,10 +385,17 @@ static inline u32 begin_exit(struct svm_vcpu *svm)
 void svm_l2_exit(struct vcpu *vcpu)
 {
     struct svm_vcpu *svm = svm_of(vcpu);
-    u32 index = begin_exit(svm);
+    enum exit_action action = nested_hooks->l2_exit(vcpu, begin_exit(svm));
 
-    apply(svm, nested_hooks->l2_exit(vcpu, index));
+    if (action != EXIT_RESUME)
+        apply(svm, action);
     end_exit(svm);
+}
+
+/* What an L1 that runs guests exits by all the time. */
+static inline bool switches_guests(u32 index)
+{
+    return index - VMEXIT_VMRUN <= VMEXIT_CLGI - VMEXIT_VMRUN && index != VMEXIT_VMMCALL;
 }
 
 void svm_exit(struct vcpu *vcpu)
@@ -394,6 +408,13 @@ void svm_exit(struct vcpu *vcpu)
         if (exit_cpuid(svm) == EXIT_SKIP)
             skip_instruction(svm);
         svm->vmcb->save.rax = vcpu->gpr[GPR_RAX];
+    } else if (switches_guests(index) && svm->unusual == 0 && svm->l1_svme) {
+        enum exit_action action = nested_hooks->instruction(vcpu, index);
+        if (action == EXIT_SKIP)
+            skip_instruction(svm);
+        else if (action != EXIT_RESUME)
+            apply(svm, action);
+        end_exit(svm);
     } else {
         exit_general(svm, index);
     }

@@ -6,24 +6,9 @@
 #ifndef UMBRA_SVM_INSTRUCTION_H
 #define UMBRA_SVM_INSTRUCTION_H
 
+#include "arch/x86.h"
 #include "svm/capability.h"
 #include "svm/svm.h"
-
-enum svm_instruction {
-    SVM_INSTRUCTION_CPUID,
-    SVM_INSTRUCTION_RDMSR,
-    SVM_INSTRUCTION_WRMSR,
-    SVM_INSTRUCTION_INVD,
-    SVM_INSTRUCTION_XSETBV,
-    SVM_INSTRUCTION_VMMCALL,
-    SVM_INSTRUCTION_VMRUN,
-    SVM_INSTRUCTION_VMLOAD,
-    SVM_INSTRUCTION_VMSAVE,
-    SVM_INSTRUCTION_STGI,
-    SVM_INSTRUCTION_CLGI,
-    SVM_INSTRUCTION_INVLPGA,
-    SVM_INSTRUCTIONS,
-};
 
 /* Pure: is this, with whatever prefixes, that instruction? */
 bool svm_instruction_is(const struct instruction *decoded, enum svm_instruction which);
@@ -37,46 +22,84 @@ bool svm_instruction_needs_svm(const struct instruction *decoded);
 /* Pure: MOV to CR3 or CR4. */
 bool svm_instruction_moves_to_paging_cr(const struct instruction *decoded);
 
-/* The instructions of two bytes as a load of two bytes sees them; 0 for a longer one. */
-static const u16 svm_instruction_word[SVM_INSTRUCTIONS] = {
-    [SVM_INSTRUCTION_CPUID] = 0xa20f, [SVM_INSTRUCTION_RDMSR] = 0x320f, [SVM_INSTRUCTION_WRMSR] = 0x300f,
-    [SVM_INSTRUCTION_INVD] = 0x080f,  [SVM_INSTRUCTION_XSETBV] = 0,     [SVM_INSTRUCTION_VMMCALL] = 0,
+/* The instructions without prefixes as a load of their two or three bytes sees them: APM vol. 3 appendix A.
+ */
+static const u32 svm_instruction_bytes[SVM_INSTRUCTIONS] = {
+    [SVM_INSTRUCTION_CPUID] = 0xa20f,    [SVM_INSTRUCTION_RDMSR] = 0x320f,
+    [SVM_INSTRUCTION_WRMSR] = 0x300f,    [SVM_INSTRUCTION_INVD] = 0x080f,
+    [SVM_INSTRUCTION_XSETBV] = 0xd1010f, [SVM_INSTRUCTION_VMMCALL] = 0xd9010f,
+    [SVM_INSTRUCTION_VMRUN] = 0xd8010f,  [SVM_INSTRUCTION_VMLOAD] = 0xda010f,
+    [SVM_INSTRUCTION_VMSAVE] = 0xdb010f, [SVM_INSTRUCTION_STGI] = 0xdc010f,
+    [SVM_INSTRUCTION_CLGI] = 0xdd010f,   [SVM_INSTRUCTION_INVLPGA] = 0xdf010f,
 };
 
-/*
- * Is it the two bytes of last time, by the same address in the same address space and mode? The bytes
- * themselves are read anew, since the guest may have changed them. That it has mapped another page there,
- * under the same CR3, is not noticed, as it is not by a TLB: it would matter only if that page held the same
- * instruction with prefixes at the same place, because it is the exit that says which instruction it was.
- */
-static inline bool svm_is_last_instruction(const struct svm_vcpu *svm, enum svm_instruction which)
+static inline unsigned svm_instruction_length(enum svm_instruction which)
 {
-    const struct svm_last_instruction *last = &svm->last;
-    const struct vmcb_save *save = &svm->vmcb->save;
+    return svm_instruction_bytes[which] > 0xffff ? 3 : 2;
+}
 
-    return svm_instruction_word[which] != 0 && last->rip == save->rip && last->cr3 == save->cr3 &&
-           last->cs_attributes == save->cs.attributes && last->efer == save->efer &&
-           __atomic_load_n(last->bytes, __ATOMIC_RELAXED) == svm_instruction_word[which];
+static inline bool svm_takes_address(enum svm_instruction which)
+{
+    return which >= SVM_INSTRUCTION_VMRUN;
+}
+
+static inline bool svm_code_is_64bit(const struct vmcb_save *save)
+{
+    return (save->efer & EFER_LMA) != 0 && (save->cs.attributes & SEGMENT_L) != 0;
+}
+
+/*
+ * Is it a plain instruction that has been seen before, by the same address in the same address space? The
+ * bytes themselves are read anew, since the guest may have changed them. That it has mapped another page
+ * there, under the same CR3, is not noticed, as it is not by a TLB: it would matter only if that page held
+ * the same instruction with prefixes at the same place, because it is the exit that says which instruction it
+ * was.
+ */
+static inline bool svm_is_known_site(const struct svm_vcpu *svm, enum svm_instruction which)
+{
+    const struct vmcb_save *save = &svm->vmcb->save;
+    const struct svm_site *site = svm->site[which];
+    struct __attribute__((packed)) unaligned {
+        volatile u32 value;
+    };
+
+    if (!svm_code_is_64bit(save) || svm->vcpu->l2_running)
+        return false;
+    if (site->rip != save->rip || site->cr3 != save->cr3) {
+        site++;
+        if (site->rip != save->rip || site->cr3 != save->cr3)
+            return false;
+    }
+    u32 bytes = ((const struct unaligned *)site->bytes)->value;
+    return (bytes & (svm_instruction_length(which) == 3 ? 0xffffff : 0xffff)) == svm_instruction_bytes[which];
 }
 
 /* As svm_find_next_rip(), by decoding. */
 bool svm_decode_next_rip(struct svm_vcpu *svm, enum svm_instruction which);
 
 /*
- * Sets svm->next_rip to the end of the instruction at RIP, in the way of this CPU. False if RIP holds another
- * instruction by now: the guest changed it since, so it has to be executed anew.
+ * Sets svm->next_rip to the end of the instruction at RIP, in the way of this CPU, and svm->address_mask.
+ * False if RIP holds another instruction by now: the guest changed it since, so it has to be executed anew.
  */
 static inline bool svm_find_next_rip(struct svm_vcpu *svm, enum svm_instruction which)
 {
+    const struct vmcb *vmcb = svm->vmcb;
+    u64 plain = vmcb->save.rip + svm_instruction_length(which);
+
     if (svm_features.nrip_save) {
-        svm->next_rip = svm->vmcb->control.n_rip;
-        return true;
+        svm->next_rip = vmcb->control.n_rip;
+        if (!svm_takes_address(which))
+            return true;
+        if (svm->next_rip != plain || !svm_code_is_64bit(&vmcb->save))
+            return svm_decode_next_rip(svm, which);
+    } else {
+        if (!__builtin_expect(svm_is_known_site(svm, which), 1))
+            return svm_decode_next_rip(svm, which);
+        svm->next_rip = plain;
     }
-    if (svm_is_last_instruction(svm, which)) {
-        svm->next_rip = svm->vmcb->save.rip + sizeof(u16);
-        return true;
-    }
-    return svm_decode_next_rip(svm, which);
+    if (svm_takes_address(which))
+        svm->address_mask = ~0ull;
+    return true;
 }
 
 /* Fetches and decodes at the guest's RIP. False if memory there cannot be read or is no instruction. */

@@ -65,7 +65,7 @@ const char *svm_enable(struct vcpu *vcpu)
         return no_memory;
     svm = phys_to_virt(frame);
     svm->vcpu = vcpu;
-    svm->last.cs_attributes = SVM_LAST_NONE;
+    memset(svm->site, 0xff, sizeof(svm->site)); /* SVM_SITE_NONE */
     svm->clean = svm_features.clean_bits ? CLEAN_KNOWN : 0;
     if (!frame_alloc(&svm->vmcb_frame) || !frame_alloc(&svm->host_vmcb_frame))
         return no_memory;

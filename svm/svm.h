@@ -19,6 +19,23 @@ enum svm_unusual {
     SVM_WATCHING = 2, /* svm_event_inject() */
 };
 
+/* The instructions that cause exits and are executed for the guest. */
+enum svm_instruction {
+    SVM_INSTRUCTION_CPUID,
+    SVM_INSTRUCTION_RDMSR,
+    SVM_INSTRUCTION_WRMSR,
+    SVM_INSTRUCTION_INVD,
+    SVM_INSTRUCTION_XSETBV,
+    SVM_INSTRUCTION_VMMCALL,
+    SVM_INSTRUCTION_VMRUN,
+    SVM_INSTRUCTION_VMLOAD,
+    SVM_INSTRUCTION_VMSAVE,
+    SVM_INSTRUCTION_STGI,
+    SVM_INSTRUCTION_CLGI,
+    SVM_INSTRUCTION_INVLPGA,
+    SVM_INSTRUCTIONS,
+};
+
 /* One guest instruction being executed on its own: svm/step.h. */
 struct svm_step {
     bool guest_btf;
@@ -30,18 +47,16 @@ struct svm_step {
     u32 nmi_intercept;
 };
 
-/* The last two-byte instruction in 64-bit code that caused an exit, and how it was found: svm/instruction.h.
+/*
+ * A plain instruction in 64-bit code of the guest (of L1) that caused an exit before, and where its bytes
+ * are: svm/instruction.h.
  */
-struct svm_last_instruction {
-    u64 rip, cr3, efer;
-    u16 cs_attributes; /* SVM_LAST_NONE if there is none */
-    const u16 *bytes;  /* in the guest's RAM; read anew each time */
+struct svm_site {
+    u64 rip, cr3;
+    const void *bytes; /* four, in the guest's RAM; read anew each time */
 };
-#define SVM_LAST_NONE 0xffffu /* attributes have 12 bits */
-
-/* So many instructions of three bytes are remembered likewise, by RIP: those of an L1 that runs a guest are
- * few. */
-enum { SVM_SITES = 16 };
+#define SVM_SITE_NONE (~0ull) /* as RIP: no instruction is there */
+enum { SVM_SITES = 2 };       /* of each kind: what runs a guest has two VMLOADs */
 
 /* The stack frame of svm_run_loop(), which C changes while an exit is handled. */
 struct svm_frame {
@@ -56,25 +71,27 @@ struct svm_frame {
 struct svm_vcpu {
     struct vmcb *vmcb; /* the guest's; with nested virtualization: of whichever of L1 and L2 runs */
     struct vcpu *vcpu;
-    u64 next_rip;   /* valid while an exit of an instruction is handled, after svm_find_next_rip() */
-    u32 clean;      /* CLEAN_KNOWN, or 0 if the CPU has no clean bits */
-    u32 unusual;    /* enum svm_unusual */
-    u32 exceptions; /* intercept word of exceptions of *vmcb, in normal operation */
+    u64 next_rip;     /* valid while an exit of an instruction is handled, after svm_find_next_rip() */
+    u64 address_mask; /* likewise, if it takes an address in rAX: the effective address size */
+    u32 clean;        /* CLEAN_KNOWN, or 0 if the CPU has no clean bits */
+    u32 unusual;      /* enum svm_unusual */
+    u32 exceptions;   /* intercept word of exceptions of *vmcb, in normal operation */
     hpa_t vmcb_frame;
     hpa_t host_vmcb_frame; /* Umbra's own state that VMRUN does not switch, for VMSAVE and VMLOAD */
     u64 efer_writable;
-    struct svm_last_instruction last;
-    struct svm_last_instruction site[SVM_SITES];
+    struct svm_site site[SVM_INSTRUCTIONS][SVM_SITES];
     struct paging paging; /* the guest's, for svm_linear_context() */
     struct svm_step step;
     struct svm_frame *frame; /* valid once the guest runs */
     /* The rest is for nested virtualization: svm/switch.c. */
     struct vmcb *vmcb01;       /* L1's */
-    const struct paging *host; /* L1's nested paging while L2 runs on it, else NULL */
+    const struct paging *host; /* while L2 runs: L1's nested paging, or NULL if it uses none */
     u64 host_root;
-    bool l1_svme;      /* EFER.SVME as L1 sees it */
-    bool gif_clear;    /* L1's GIF is 0 */
-    bool init_pending; /* an INIT came meanwhile */
+    u64 held_tpr;        /* CR8 when vmcb01 began to hold events */
+    bool l1_svme;        /* EFER.SVME as L1 sees it */
+    bool l1_svme_change; /* it was written, or an INIT came: what L1's VMCBs held does not count any more */
+    bool events_held;    /* vmcb01 is set up for L1's GIF = 0, which is meant unless L2 runs */
+    bool init_pending;   /* an INIT came meanwhile */
 };
 _Static_assert(sizeof(struct svm_vcpu) <= PAGE_SIZE, "it is allocated as one frame");
 
@@ -143,18 +160,39 @@ enum exit_action svm_violation(struct svm_vcpu *svm, const struct violation *vio
 /* The INIT was taken from the CPU: L1 is as after it. */
 void svm_guest_init(struct svm_vcpu *svm);
 
+/* Who is entered next: L2 with this VMCB (physical address too), RFLAGS.IF so at VMRUN, and exception
+ * intercepts as they are in it; or L1. */
+static inline void svm_switch_to_l2(struct svm_vcpu *svm, struct vmcb *vmcb, hpa_t address, bool interrupts)
+{
+    svm->vmcb = vmcb;
+    svm->exceptions = vmcb->control.intercept[VMCB_INTERCEPT_EXCEPTIONS];
+    svm->frame->l2_vmcb = address.raw;
+    svm->frame->l2_interrupts = interrupts;
+    svm->vcpu->l2_running = true;
+    svm->frame->next = (uintptr_t)svm_enter_l2;
+}
+
+static inline void svm_switch_to_l1(struct svm_vcpu *svm)
+{
+    svm->vmcb = svm->vmcb01;
+    svm->exceptions = svm->vmcb01->control.intercept[VMCB_INTERCEPT_EXCEPTIONS];
+    svm->vcpu->l2_running = false;
+    svm->frame->next = (uintptr_t)svm_enter_guest;
+}
+
 /*
- * svm/switch.c. Who is entered next: L2 with this VMCB (physical address too), RFLAGS.IF so at VMRUN, and
- * exception intercepts as they are in it; or L1.
- */
-void svm_switch_to_l2(struct svm_vcpu *svm, struct vmcb *vmcb, hpa_t address, bool interrupts);
-void svm_switch_to_l1(struct svm_vcpu *svm);
-/*
- * L1's GIF, which is not the CPU's: with 0, interrupts wait because VMRUN sees Umbra's RFLAGS.IF, which is 0;
- * an NMI or INIT is taken by Umbra and kept until it is 1 again. To be called while L1's VMCB is the current
- * one; with `set` after the instruction that sets it was skipped.
+ * svm/switch.c. L1's GIF, which is not the CPU's: with 0, interrupts wait because VMRUN sees Umbra's
+ * RFLAGS.IF, which is 0; an NMI or INIT is taken by Umbra and kept until it is 1 again. To be called while
+ * L1's VMCB is the current one; with `set` after the instruction that sets it was skipped.
  */
 void svm_set_gif(struct svm_vcpu *svm, bool set);
+/*
+ * VMRUN sets GIF, VMEXIT clears it again: svm_release_tpr() at the one, when CR8, which L1 may have changed
+ * while it was not the CPU's, becomes real; svm_hold_events() at the other, whatever was before. In between
+ * vmcb01 may stay as it is.
+ */
+void svm_release_tpr(struct svm_vcpu *svm);
+void svm_hold_events(struct svm_vcpu *svm);
 /* EFER.SVME as L1 sees it decides whether #GP has to be looked at. */
 void svm_set_l1_svme(struct svm_vcpu *svm, bool set);
 

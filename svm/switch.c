@@ -12,36 +12,10 @@
 enum { INTERCEPT_WORD_NMI = VMEXIT_NMI / 32 };
 #define INTERCEPT_NMI (1u << VMEXIT_NMI % 32)
 
-static void set_next(struct svm_vcpu *svm, const char *head)
-{
-    svm->frame->next = (uintptr_t)head;
-}
-
-void svm_switch_to_l2(struct svm_vcpu *svm, struct vmcb *vmcb, hpa_t address, bool interrupts)
-{
-    svm->vmcb = vmcb;
-    svm->exceptions = vmcb->control.intercept[VMCB_INTERCEPT_EXCEPTIONS];
-    svm->frame->l2_vmcb = address.raw;
-    svm->frame->l2_interrupts = interrupts;
-    /* Two guests may have the same RIP and CR3. */
-    svm->last.cs_attributes = SVM_LAST_NONE;
-    svm->vcpu->l2_running = true;
-    set_next(svm, svm_enter_l2);
-}
-
-void svm_switch_to_l1(struct svm_vcpu *svm)
-{
-    svm->vmcb = svm->vmcb01;
-    svm->exceptions = svm->vmcb01->control.intercept[VMCB_INTERCEPT_EXCEPTIONS];
-    svm->host = NULL;
-    svm->last.cs_attributes = SVM_LAST_NONE;
-    svm->vcpu->l2_running = false;
-    set_next(svm, svm_enter_guest);
-}
-
 void svm_set_l1_svme(struct svm_vcpu *svm, bool set)
 {
     svm->l1_svme = set;
+    svm->l1_svme_change = true;
     svm->exceptions = set ? 0 : svm_controls_exceptions();
     svm->vmcb01->control.intercept[VMCB_INTERCEPT_EXCEPTIONS] = svm->exceptions;
     svm_changed(svm, CLEAN_INTERCEPTS);
@@ -51,36 +25,49 @@ void svm_set_l1_svme(struct svm_vcpu *svm, bool set)
 }
 
 /* With V_INTR_MASKING, MOV to and from CR8 means V_TPR and no longer the APIC's. */
-static void clear_gif(struct vmcb_control *control)
-{
-    control->v_intr = (control->v_intr & ~V_TPR) | V_INTR_MASKING | read_cr8();
-    control->intercept[INTERCEPT_WORD_NMI] |= INTERCEPT_NMI;
-}
-
-static void set_gif(struct vmcb_control *control)
-{
-    write_cr8(control->v_intr & BITS(3, 0)); /* the half of V_TPR that CR8 shows */
-    control->v_intr &= ~(V_INTR_MASKING | V_TPR);
-    control->intercept[INTERCEPT_WORD_NMI] &= ~INTERCEPT_NMI;
-}
-
-void svm_set_gif(struct svm_vcpu *svm, bool set)
+void svm_hold_events(struct svm_vcpu *svm)
 {
     struct vmcb_control *control = &svm->vmcb01->control;
 
-    if (set == !svm->gif_clear)
-        return;
-    svm->gif_clear = !set;
-    svm_changed(svm, CLEAN_INTERCEPTS | CLEAN_TPR);
-    if (!set) {
-        clear_gif(control);
-        return;
-    }
-    set_gif(control);
+    svm->held_tpr = read_cr8();
+    control->v_intr = (control->v_intr & ~V_TPR) | V_INTR_MASKING | svm->held_tpr;
+    control->intercept[INTERCEPT_WORD_NMI] |= INTERCEPT_NMI;
+    svm->events_held = true;
+    control->clean &= ~(u32)(CLEAN_INTERCEPTS | CLEAN_TPR);
+}
+
+void svm_release_tpr(struct svm_vcpu *svm)
+{
+    u64 tpr = svm->vmcb01->control.v_intr & BITS(3, 0); /* the half of V_TPR that CR8 shows */
+
+    /* Not to undo what was written to the APIC's register itself meanwhile. */
+    if (svm->events_held && tpr != svm->held_tpr)
+        write_cr8(tpr);
+}
+
+static void release_events(struct svm_vcpu *svm)
+{
+    struct vmcb_control *control = &svm->vmcb01->control;
+
+    svm_release_tpr(svm);
+    svm->events_held = false;
+    control->v_intr &= ~(V_INTR_MASKING | V_TPR);
+    control->intercept[INTERCEPT_WORD_NMI] &= ~INTERCEPT_NMI;
+    control->clean &= ~(u32)(CLEAN_INTERCEPTS | CLEAN_TPR);
     if (svm->init_pending) {
         svm_guest_init(svm);
     } else if (svm->vcpu->nmi_pending && (control->event_inj & EVENT_VALID) == 0) {
         svm->vcpu->nmi_pending = false;
         svm_event_nmi(svm);
     }
+}
+
+void svm_set_gif(struct svm_vcpu *svm, bool set)
+{
+    if (set == !svm->events_held)
+        return;
+    if (set)
+        release_events(svm);
+    else
+        svm_hold_events(svm);
 }

@@ -45,7 +45,7 @@ struct linear_context svm_linear_context(struct svm_vcpu *svm)
     return (struct linear_context){
         .paging = &svm->paging,
         .root = save->cr3,
-        .host = svm->host,
+        .host = svm->vcpu->l2_running ? svm->host : NULL,
         .host_root = svm->host_root,
         .memory = &guest_paging_memory,
         .cr0 = save->cr0,

@@ -42,12 +42,15 @@ enum {
 #define LBR_VIRTUALIZATION_ENABLE BIT(0)
 
 /* Clean bits, offset 0C0h, 15.15.3: the CPU may use its own copy of that group. */
-#define CLEAN_INTERCEPTS BIT(0)
+#define CLEAN_INTERCEPTS BIT(0) /* TSC offset and PAUSE filter among them */
+#define CLEAN_MAPS       BIT(1) /* addresses of the permission maps, not what is in them */
 #define CLEAN_ASID       BIT(2)
 #define CLEAN_TPR        BIT(3) /* V_INTR_MASKING among them */
 #define CLEAN_NP         BIT(4) /* nCR3, gPAT */
 #define CLEAN_CRX        BIT(5) /* CR0, CR3, CR4, EFER */
 #define CLEAN_DRX        BIT(6)
+#define CLEAN_DT         BIT(7)
+#define CLEAN_SEGMENTS   BIT(8) /* CS, DS, ES, SS, CPL */
 #define CLEAN_CR2        BIT(9)
 #define CLEAN_LBR        BIT(10) /* DebugCtl among them */
 #define CLEAN_KNOWN      BITS(10, 0)

@@ -100,7 +100,7 @@ int svm_case_set_up(void **state)
     memset(&vcpu, 0, sizeof(vcpu));
     svm = (struct svm_vcpu){
         .vmcb = &vmcb, .vcpu = &vcpu, .clean = CLEAN_KNOWN, .exceptions = svm_controls_exceptions()};
-    svm.last.cs_attributes = SVM_LAST_NONE;
+    memset(svm.site, 0xff, sizeof(svm.site));
     vcpu.vendor = &svm;
     svm_features = (struct svm_features){.lbr_virtualization = true, .clean_bits = true};
     svm_controls_set_intercepts(vmcb.control.intercept);

@@ -85,6 +85,18 @@ static void accessor_checks_every_byte(void **state)
     assert_int_equal(arena[UMBRA_START - 1], 16);
 }
 
+static void pages_begin_at_pages(void **state)
+{
+    (void)state;
+    assert_ptr_equal(guest_page(gpa(0x3000)), arena + 0x3000);
+    assert_null(guest_page(gpa(0x3008)));
+    assert_null(guest_page(gpa(UMBRA_START)));
+    assert_null(guest_page(gpa(UMBRA_END - PAGE_SIZE)));
+    assert_non_null(guest_page(gpa(UMBRA_END)));
+    assert_null(guest_page(gpa(HOLE_START)));
+    assert_null(guest_page(gpa(~PAGE_MASK)));
+}
+
 static void single_loads(void **state)
 {
     u64 value = 0;
@@ -257,6 +269,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         MEMORY_TEST(accessor_checks_every_byte),
+        MEMORY_TEST(pages_begin_at_pages),
         MEMORY_TEST(single_loads),
         MEMORY_TEST(exchanges),
         MEMORY_TEST(bytes_of_operands),

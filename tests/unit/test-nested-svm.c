@@ -75,7 +75,8 @@ static void test_every_code(void **state)
 
     (void)state;
     memset(&all, 0xff, sizeof(all));
-    svm_merge_intercepts(&nothing, merged);
+    svm_own_intercepts(merged);
+    svm_merge_intercepts(&nothing, merged, merged);
     for (u32 code = 0; code < 32 * VMCB_INTERCEPT_WORDS; code++) {
         bool asked = (merged[code / 32] >> code % 32 & 1) != 0;
         if (asked && code != VMEXIT_VMRUN)
@@ -104,50 +105,97 @@ static void test_msr_verdict(void **state)
 static void test_merged_intercepts(void **state)
 {
     struct vmcb_control control = {0};
-    u32 own[VMCB_INTERCEPT_WORDS], merged[VMCB_INTERCEPT_WORDS];
+    u32 own[VMCB_INTERCEPT_WORDS], all[VMCB_INTERCEPT_WORDS], merged[VMCB_INTERCEPT_WORDS];
 
     (void)state;
-    svm_controls_set_intercepts(own);
+    svm_own_intercepts(own);
+    svm_controls_set_intercepts(all);
+    all[VMCB_INTERCEPT_EXCEPTIONS] = 0;
+    assert_memory_equal(own, all, sizeof(own));
     intercept(&control, VMEXIT_EXCP0 + EXC_PF);
     intercept(&control, VMEXIT_IOIO);
-    svm_merge_intercepts(&control, merged);
-    for (unsigned i = 0; i < VMCB_INTERCEPT_WORDS; i++) {
-        u32 expected = i == VMCB_INTERCEPT_EXCEPTIONS ? 0 : own[i];
-        assert_int_equal(merged[i], expected | control.intercept[i]);
-    }
+    svm_merge_intercepts(&control, own, merged);
+    for (unsigned i = 0; i < VMCB_INTERCEPT_WORDS; i++)
+        assert_int_equal(merged[i], own[i] | control.intercept[i]);
     control.v_intr = V_GIF_ENABLE;
-    svm_merge_intercepts(&control, merged);
+    svm_merge_intercepts(&control, own, merged);
     assert_int_equal(merged[VMEXIT_STGI / 32] & (1u << VMEXIT_STGI % 32 | 1u << VMEXIT_CLGI % 32), 0);
     intercept(&control, VMEXIT_STGI);
-    svm_merge_intercepts(&control, merged);
-    assert_int_not_equal(merged[VMEXIT_STGI / 32] & (1u << VMEXIT_STGI % 32), 0);
+    svm_merge_intercepts(&control, own, merged);
+    assert_int_equal(merged[VMEXIT_STGI / 32] & (1u << VMEXIT_STGI % 32 | 1u << VMEXIT_CLGI % 32),
+                     1u << VMEXIT_STGI % 32);
 }
 
 static u64 own_map[MSR_MAP_WORDS], l1_map[MSR_MAP_WORDS], merged_map[MSR_MAP_WORDS];
 
+static void randomise(u64 *map)
+{
+    static u64 random = 88172645463325252ull;
+
+    for (unsigned i = 0; i < MSR_MAP_WORDS; i++) {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        map[i] = random;
+    }
+}
+
+/* Where nothing was learned all is intercepted; nothing is ever open that L1 or Umbra intercepts. */
+static unsigned open_words(void)
+{
+    unsigned open = 0;
+
+    for (unsigned i = 0; i < MSR_MAP_WORDS; i++) {
+        assert_true(merged_map[i] == ~0ull || merged_map[i] == (own_map[i] | l1_map[i]));
+        open += merged_map[i] != ~0ull;
+    }
+    return open;
+}
+
 static void test_merged_msr_map(void **state)
 {
-    static struct svm_msr_merge merge;
-    u64 random = 88172645463325252ull;
+    struct svm_msr_merge merge = {.own = own_map, .merged = merged_map};
 
     (void)state;
     memset(own_map, 0xff, sizeof(own_map));
+    memset(l1_map, 0xff, sizeof(l1_map));
     memset(merged_map, 0xff, sizeof(merged_map));
-    own_map[0] = 0x0ff0;
-    own_map[511] = ~BIT(63);
-    own_map[1023] = 0;
-    svm_msr_merge_init(&merge, own_map);
-    assert_int_equal(merge.count, 3);
-    for (unsigned round = 0; round < 100; round++) {
-        for (unsigned i = 0; i < MSR_MAP_WORDS; i++) {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            l1_map[i] = random;
-        }
-        svm_msr_merge(&merge, l1_map, merged_map);
-        for (unsigned i = 0; i < MSR_MAP_WORDS; i++)
-            assert_int_equal(merged_map[i], own_map[i] | l1_map[i]);
+    own_map[8] = ~BIT(1);           /* writes of MSR 100h pass */
+    own_map[256 + 8] = ~BITS(3, 2); /* C0000101h */
+    svm_msr_learn(&merge, l1_map, 0x101, true);
+    svm_msr_learn(&merge, l1_map, 0x100, false);
+    svm_msr_learn(&merge, l1_map, 0x5000, true);
+    assert_int_equal(merge.count, 0);
+    l1_map[8] = 0;
+    svm_msr_learn(&merge, l1_map, 0x100, true);
+    svm_msr_learn(&merge, l1_map, 0x100, true);
+    assert_int_equal(merge.count, 1);
+    assert_int_equal(merged_map[8], ~BIT(1));
+    /* L1 changes its mind until the next VMRUN. */
+    l1_map[8] = ~0ull;
+    l1_map[256 + 8] = 0;
+    svm_msr_learn(&merge, l1_map, 0xc0000101, false);
+    assert_int_equal(merged_map[256 + 8], ~BITS(3, 2));
+    assert_int_equal(merged_map[8], ~0ull);
+    assert_int_equal(merge.count, 2);
+}
+
+static void test_msr_places_are_reused(void **state)
+{
+    struct svm_msr_merge merge = {.own = own_map, .merged = merged_map};
+
+    (void)state;
+    memset(merged_map, 0xff, sizeof(merged_map));
+    for (unsigned round = 0; round < 1000; round++) {
+        u32 msr = round * 37 % 0x2000;
+        randomise(own_map);
+        randomise(l1_map);
+        svm_msr_merge(&merge, l1_map);
+        own_map[2 * msr / 64] = l1_map[2 * msr / 64] = 0;
+        svm_msr_learn(&merge, l1_map, msr, round % 2 != 0);
+        assert_int_equal(merged_map[2 * msr / 64], 0);
+        assert_in_range(open_words(), 1, SVM_MSR_WORDS);
+        assert_in_range(merge.count, 1, SVM_MSR_WORDS);
     }
 }
 
@@ -226,7 +274,7 @@ static void make_good(void)
     do {                                                                                                     \
         make_good();                                                                                         \
         what;                                                                                                \
-        assert_int_equal(svm_check_vmcb(&vmcb, &facts), check);                                              \
+        assert_int_equal(svm_check_vmcb(&vmcb.control, &vmcb.save, &facts), check);                          \
     } while (0)
 
 static void test_state_checks(void **state)
@@ -288,9 +336,10 @@ static void test_control_checks(void **state)
     struct svm_check_facts unpaged = facts;
     unpaged.host_paging = false;
     make_good();
-    assert_int_equal(svm_check_vmcb(&vmcb, &unpaged), SVM_CHECK_NESTED_PAGING_WITHOUT_PAGING);
+    assert_int_equal(svm_check_vmcb(&vmcb.control, &vmcb.save, &unpaged),
+                     SVM_CHECK_NESTED_PAGING_WITHOUT_PAGING);
     vmcb.control.nested_control = 0;
-    assert_int_equal(svm_check_vmcb(&vmcb, &unpaged), SVM_CHECK_PASSED);
+    assert_int_equal(svm_check_vmcb(&vmcb.control, &vmcb.save, &unpaged), SVM_CHECK_PASSED);
 }
 
 static void test_event_check(void **state)
@@ -334,10 +383,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_verdicts),       cmocka_unit_test(test_every_code),
         cmocka_unit_test(test_msr_verdict),    cmocka_unit_test(test_merged_intercepts),
-        cmocka_unit_test(test_merged_msr_map), cmocka_unit_test(test_msr_bits),
-        cmocka_unit_test(test_state_checks),   cmocka_unit_test(test_legacy_state),
-        cmocka_unit_test(test_control_checks), cmocka_unit_test(test_event_check),
-        cmocka_unit_test(test_capability),
+        cmocka_unit_test(test_merged_msr_map), cmocka_unit_test(test_msr_places_are_reused),
+        cmocka_unit_test(test_msr_bits),       cmocka_unit_test(test_state_checks),
+        cmocka_unit_test(test_legacy_state),   cmocka_unit_test(test_control_checks),
+        cmocka_unit_test(test_event_check),    cmocka_unit_test(test_capability),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

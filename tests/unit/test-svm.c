@@ -254,6 +254,36 @@ static void test_next_rip_from_cpu(void **state)
     vmcb.control.n_rip = 0x401003;
     assert_true(svm_find_next_rip(&svm, SVM_INSTRUCTION_CPUID));
     assert_int_equal(svm.next_rip, 0x401003);
+    /* Its length alone does not say whether that prefix changes the address size. */
+    set_code("\x0f\x01\xd8", 3);
+    assert_true(svm_find_next_rip(&svm, SVM_INSTRUCTION_VMRUN));
+    assert_int_equal(svm.address_mask, ~0ull);
+    vmcb.control.n_rip = 0x401004;
+    set_code("\x67\x0f\x01\xd8", 4);
+    assert_true(svm_find_next_rip(&svm, SVM_INSTRUCTION_VMRUN));
+    assert_int_equal(svm.next_rip, 0x401004);
+    assert_int_equal(svm.address_mask, 0xffffffff);
+}
+
+/* Of VMRUN, VMLOAD and VMSAVE: by mode and prefix. */
+static void test_address_size(void **state)
+{
+    static const struct {
+        u16 attributes;
+        u64 plain, prefixed;
+    } modes[] = {{SEGMENT_L, ~0ull, 0xffffffff}, {SEGMENT_DB, 0xffffffff, 0xffff}, {0, 0xffff, 0xffffffff}};
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {
+        vmcb.save.cs.attributes = modes[i].attributes;
+        set_code("\x0f\x01\xda", 3);
+        assert_true(svm_find_next_rip(&svm, SVM_INSTRUCTION_VMLOAD));
+        assert_int_equal(svm.address_mask, modes[i].plain);
+        set_code("\x67\x0f\x01\xda", 4);
+        assert_true(svm_find_next_rip(&svm, SVM_INSTRUCTION_VMLOAD));
+        assert_int_equal(svm.address_mask, modes[i].prefixed);
+        assert_int_equal(svm.next_rip, 0x401004);
+    }
 }
 
 static void test_next_rip_decoded(void **state)
@@ -405,6 +435,7 @@ int main(void)
         cmocka_unit_test_setup(test_delivery_is_watched, svm_case_set_up),
         cmocka_unit_test_setup(test_next_rip_from_cpu, svm_case_set_up),
         cmocka_unit_test_setup(test_next_rip_decoded, svm_case_set_up),
+        cmocka_unit_test_setup(test_address_size, svm_case_set_up),
         cmocka_unit_test_setup(test_last_instruction, svm_case_set_up),
         cmocka_unit_test_setup(test_needs_svm, svm_case_set_up),
         cmocka_unit_test(test_npf_access),

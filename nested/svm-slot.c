@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pages that L1 uses as VMCBs: two-way associative, so that the two of a loop that runs a guest (the
+ * guest's and the host's, for VMLOAD) never evict each other. It keeps no pointer but to L1's RAM, which
+ * stays L1's.
+ */
+#include "mm/frame.h"
+#include "mm/guest-mem.h"
+#include "mm/phys.h"
+#include "nested/svm-nested.h"
+
+/* Not the slot of the L2 that runs: it may itself execute VMLOAD and VMSAVE with whatever address. */
+static struct svm_slot *victim(struct nested_svm *nested, u64 address)
+{
+    struct svm_slot *way = &nested->slots[(address >> PAGE_SHIFT) % SVM_SLOT_SETS * SVM_SLOT_WAYS];
+
+    return way->address != SVM_SLOT_FREE && nested->slot != way + 1 ? way + 1 : way;
+}
+
+struct svm_slot *nested_svm_new_slot(struct nested_svm *nested, u64 address)
+{
+    struct vmcb *vmcb12 = address < nested->facts.physical_limit ? guest_page(gpa(address)) : NULL;
+
+    if (vmcb12 == NULL)
+        return NULL;
+    struct svm_slot *slot = victim(nested, address);
+    slot->address = address;
+    slot->vmcb12 = vmcb12;
+    slot->loaded = false;
+    return slot;
+}
+
+void nested_svm_forget(struct svm_vcpu *svm)
+{
+    struct nested_svm *nested = nested_svm_of(svm->vcpu);
+
+    for (unsigned i = 0; i < SVM_SLOTS; i++)
+        nested->slots[i].loaded = false;
+    svm->l1_svme_change = false;
+}
