@@ -390,10 +390,11 @@ static enum l1_answer ask_l1(struct shadow *shadow, const struct shadow_root *ro
 
     if (status == WALK_OK && root->dirty_bit != 0) {
         bool dirties = writes(access->access) && (result->leaf & root->dirty_bit) == 0;
-        if (dirties && shadow->config.log_dirty != NULL &&
-            !shadow->config.log_dirty(shadow->config.context, access->address))
+        bool marks = dirties || (result->deviations & root->accessed_bit) != 0;
+        if (marks && shadow->config.log_dirty != NULL &&
+            !shadow->config.log_dirty(shadow->config.context, access->address, dirties))
             return L1_LOG_FULL;
-        if (dirties || (result->deviations & root->accessed_bit) != 0)
+        if (marks)
             status = mark(shadow, root, access, result);
     }
     if (status == WALK_CONTENDED)

@@ -60,11 +60,11 @@ struct shadow_config {
     u32 pages;        /* in the pool, at least SHADOW_PAGES_MIN; each costs a little over 8 KByte */
     bool advanced_information; /* EPT: bit 22 of IA32_VMX_EPT_VPID_CAP as L1 sees it */
     /*
-     * Page-modification logging for L1, or NULL: called when a write of L2 is about to set the dirty flag in
-     * L1's leaf. False: L1's log is full, nothing is set and shadow_fault() ends in SHADOW_LOG_FULL. To be
-     * true at once if L1 does not use it.
+     * Page-modification logging for L1, or NULL: called when an access of L2 is about to set flags in L1's
+     * tables; `dirties`: the dirty flag of the leaf, which is what is logged. False: L1's log is full,
+     * nothing is set and shadow_fault() ends in SHADOW_LOG_FULL. To be true at once if L1 does not use it.
      */
-    bool (*log_dirty)(void *context, l2_gpa_t address);
+    bool (*log_dirty)(void *context, l2_gpa_t address, bool dirties);
     void *context;
 };
 

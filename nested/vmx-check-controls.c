@@ -250,7 +250,7 @@ static bool event_type_valid(const struct vmx_check_input *input)
 {
     bool mtf = nested_vmx_offers(input->capability, CONTROL_PRIMARY, PRIMARY_MONITOR_TRAP_FLAG);
 
-    return !injects_type(input, EVENT_TYPE_RESERVED) && (mtf || !injects_type(input, EVENT_TYPE_OTHER));
+    return !injects_type(input, EVENT_TYPE_RESERVED) && (mtf || !injects_type(input, INTERRUPTION_OTHER));
 }
 
 static bool event_vector_valid(const struct vmx_check_input *input)
@@ -261,7 +261,7 @@ static bool event_vector_valid(const struct vmx_check_input *input)
         return vector == EXC_NMI;
     if (injects_type(input, INTERRUPTION_HARDWARE))
         return vector <= 31;
-    return !injects_type(input, EVENT_TYPE_OTHER) || vector == 0;
+    return !injects_type(input, INTERRUPTION_OTHER) || vector == 0;
 }
 
 static bool event_error_code_valid(const struct vmx_check_input *input)

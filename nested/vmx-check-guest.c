@@ -179,7 +179,7 @@ static bool activity_takes_event(const struct vmx_check_input *input)
     case ACTIVITY_HLT:
         return injects_type(input, INTERRUPTION_EXTERNAL) || injects_type(input, INTERRUPTION_NMI) ||
                injects_exception(input, EXC_DB) || injects_exception(input, EXC_MC) ||
-               injects_type(input, EVENT_TYPE_OTHER);
+               injects_type(input, INTERRUPTION_OTHER);
     case ACTIVITY_SHUTDOWN:
         return injects_type(input, INTERRUPTION_NMI) || injects_exception(input, EXC_MC);
     default:

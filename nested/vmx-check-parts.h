@@ -56,7 +56,6 @@ static inline bool entry_on(const struct vmx_check_input *input, u64 control)
 /* --- the injected event --- */
 
 #define EVENT_TYPE_RESERVED (1ull << 8)
-#define EVENT_TYPE_OTHER    (7ull << 8) /* a pending MTF exit */
 
 static inline bool injects(const struct vmx_check_input *input)
 {

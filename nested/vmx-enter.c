@@ -73,9 +73,11 @@ static enum exit_action fail(struct vcpu *vcpu, u32 reason, u64 qualification)
 }
 
 /*
- * An L1 that keeps a log of dirty pages without VPIDs may clear dirty flags and count on its entries, which
- * drop all combined mappings (SDM vol. 3C 29.4.3.1), to have them set and logged anew: it sees no difference
- * to a CPU that keeps no guest-physical mappings of pages. One with VPIDs has to execute INVEPT anyway.
+ * With VPIDs off an entry drops the linear and the combined mappings of VPID 0000H, those of all EP4TAs (SDM
+ * vol. 3C 29.4.3.1). Guest-physical mappings may stay, but no CPU is known to keep those of pages: an L1 that
+ * keeps a log of dirty pages may clear dirty flags and find them set and logged anew without INVEPT, as
+ * kvm-unit-tests' PML test does. The shadow is such a mapping, so it must not be kept. One with VPIDs has to
+ * execute INVEPT anyway.
  */
 static void see_cleared_dirty_flags(const struct vmcs12 *vmcs12)
 {

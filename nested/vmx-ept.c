@@ -31,7 +31,7 @@ static struct shadow *the_shadow;
 enum { PML_ENTRIES = 512 };
 
 /* True also if the log's page is not L1's: the entry then goes where all writes to no memory go. */
-static bool log_dirty(void *context, l2_gpa_t address)
+static bool log_dirty(void *context, l2_gpa_t address, bool dirties)
 {
     struct vmcs12 *vmcs12 = &nested_vmx_of(this_cpu()->vcpu)->vmcs12;
     u64 page = align_down(address.raw, PAGE_SIZE);
@@ -41,6 +41,8 @@ static bool log_dirty(void *context, l2_gpa_t address)
         return true;
     if (vmcs12->pml_index >= PML_ENTRIES)
         return false;
+    if (!dirties)
+        return true;
     gpa_t at = gpa(vmcs12->pml_address + vmcs12->pml_index * sizeof(page));
     vmcs12->pml_index--;
     (void)guest_write(at, &page, sizeof(page));

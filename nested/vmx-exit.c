@@ -386,6 +386,22 @@ static enum exit_action finish(struct vcpu *vcpu, enum exit_action action)
     }
 }
 
+/*
+ * Umbra has executed an instruction for L2. If L1 steps, its exit follows, before a debug trap of that
+ * instruction (SDM vol. 3C 26.5.2); with MTF on, L2 would execute another one first.
+ */
+static enum exit_action step_of_l1(struct vcpu *vcpu)
+{
+    struct l2_exit_information information;
+
+    vmx_finish_exit(vcpu, EXIT_SKIP, vmread(VMCS_GUEST_RIP));
+    l2_exit_information_read(&information);
+    information.reason = REASON_MONITOR_TRAP_FLAG;
+    information.qualification = 0;
+    information.interruption = 0;
+    return l2_reflect(vcpu, &information);
+}
+
 /* The hardware found in L2's state what the checks did not: the entry fails as one that they refuse. */
 static enum exit_action entry_failure(struct vcpu *vcpu, u32 reason)
 {
@@ -404,7 +420,10 @@ enum exit_action nested_vmx_l2_exit(struct vcpu *vcpu, u32 reason)
     nested->vmcs02->active->launched = true;
     nested->vmcs12.launch_state = VMCS12_LAUNCHED;
     enum exit_action action = finish(vcpu, handle(vcpu, reason));
-    if (vcpu->l2_running)
-        l2_acquire_tables(vcpu, nested);
+    if (!vcpu->l2_running)
+        return action;
+    if (action == EXIT_SKIP && (nested->vmcs12.primary_controls & PRIMARY_MONITOR_TRAP_FLAG) != 0)
+        return step_of_l1(vcpu);
+    l2_acquire_tables(vcpu, nested);
     return action;
 }

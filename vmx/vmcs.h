@@ -254,6 +254,7 @@ enum activity_state {
 #define INTERRUPTION_SOFTWARE   (4ull << 8) /* INT n */
 #define INTERRUPTION_PRIVILEGED (5ull << 8) /* INT1 */
 #define INTERRUPTION_TRAP       (6ull << 8) /* INT3, INTO */
+#define INTERRUPTION_OTHER      (7ull << 8) /* entries only: an MTF exit is pending */
 #define INTERRUPTION_ERROR_CODE BIT(11)
 #define INTERRUPTION_VALID      BIT(31)
 

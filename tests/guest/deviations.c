@@ -55,6 +55,8 @@ static const struct deviation {
      "an NMI is injected though virtual NMIs are blocked"},
     {BOCHS, BARE, "vmx-shadow.vmlaunch", "a shadow VMCS that is current is an error with a number"},
     {BOCHS, BARE, "vmx-shadow.vmresume", "a shadow VMCS that is current is an error with a number"},
+    {BOCHS, BARE, "vmx-functions.ve.eptp_index", "the EPTP index of an earlier VMFUNC stays"},
+    {BOCHS, BARE, "vmx-functions.pml.full_not_needed", "a write to a page that is dirty finds the log full"},
     {BOCHS, ANYWHERE, "vmx-events.interrupt.without_if", "RFLAGS.IF blocks interrupts that exit, too"},
     {TCG, BARE, "svm-instructions.exit.dr*",
      "#VMEXIT loads DR6 and DR7 from the host save area (APM 2 15.6: DR7 is disabled, DR6 stays)"},

@@ -322,6 +322,14 @@ void group_vmx_checks(void);
 /* --- vmx-shadow.c --- */
 void group_vmx_shadow(void);
 
+/* --- vmx-functions.c --- */
+void group_vmx_functions(void);
+
+/* --- vmx-lists.c --- */
+void group_vmx_lists(void);
+void group_vmx_abort_store(void);
+void group_vmx_abort_load(void);
+
 /* --- svm-*.c --- */
 void group_svm_instructions(void);
 void group_svm_checks(void);

@@ -137,11 +137,11 @@ static enum memory_status compare_exchange(const struct paging_memory *memory, g
     return MEMORY_OK;
 }
 
-static bool log_dirty(void *context, l2_gpa_t address)
+static bool log_dirty(void *context, l2_gpa_t address, bool dirties)
 {
     (void)context;
     (void)address;
-    world.logged += !world.log_full;
+    world.logged += dirties && !world.log_full;
     return !world.log_full;
 }
 
