@@ -120,15 +120,20 @@ _Static_assert(sizeof(struct vmcs12) == 1008, "16-bit fields");
  * nested_vmx.dirty.
  */
 enum vmcs12_group {
-    VMCS12_CONTROLS = 1 << 0,    /* VM-execution, exit and entry controls, their addresses and masks */
-    VMCS12_EVENT = 1 << 1,       /* VM-entry interruption information, error code, instruction length */
-    VMCS12_HOST = 1 << 2,        /* host state */
-    VMCS12_SEGMENTS = 1 << 3,    /* guest segments, descriptor-table registers, SYSENTER */
-    VMCS12_GUEST = 1 << 4,       /* guest state that few entries change: CR0, CR3, CR4, MSRs, DR7, PDPTEs */
-    VMCS12_HOT = 1 << 5,         /* guest state that most entries change: RIP, RSP, RFLAGS, interruptibility,
-                                    activity, pending debug exceptions */
+    VMCS12_CONTROLS = 1 << 0, /* VM-execution, exit and entry controls, their addresses and masks */
+    VMCS12_EVENT = 1 << 1,    /* VM-entry interruption information, error code, instruction length; and what
+                                 has to fit an event: interruptibility, RFLAGS */
+    VMCS12_HOST = 1 << 2,     /* host state */
+    VMCS12_SEGMENTS = 1 << 3, /* guest segments, descriptor-table registers, SYSENTER */
+    VMCS12_GUEST = 1 << 4,    /* guest state that few entries change: CR0, CR3, CR4, MSRs, DR7, PDPTEs,
+                                 activity, pending debug exceptions */
+    VMCS12_HOT = 1 << 5,      /* guest state that most entries change: RIP, RSP, and what is not checked */
     VMCS12_INFORMATION = 1 << 6, /* read-only data: no entry reads it */
     VMCS12_ALL = (1 << 7) - 1,
+    /* What an entry checks. */
+    VMCS12_CHECKED = VMCS12_ALL & ~VMCS12_INFORMATION,
+    /* Stays in vmcs02 after an exit until it is asked for: nested_vmx.unsaved. */
+    VMCS12_LAZY = VMCS12_SEGMENTS | VMCS12_GUEST,
 };
 
 #endif

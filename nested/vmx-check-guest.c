@@ -138,7 +138,7 @@ static bool ssp_valid(const struct vmx_check_input *input)
     return (ssp & BITS(1, 0)) == 0 && is_canonical(input, ssp) && (is_code64(input) || ssp >> 32 == 0);
 }
 
-static enum vmx_check check_rip(const struct vmx_check_input *input)
+enum vmx_check vmx_check_rip(const struct vmx_check_input *input)
 {
     REQUIRE(rip_valid(input), RIP);
     if (injects_type(input, INTERRUPTION_EXTERNAL))
@@ -150,9 +150,14 @@ static enum vmx_check check_rip(const struct vmx_check_input *input)
 
 /* --- 27.3.1.5 non-register state: activity --- */
 
-static bool is_blocked_for_one_instruction(const struct vmx_check_input *input)
+static bool is_blocked_for_one_instruction(const struct vmcs12 *vmcs12)
 {
-    return (input->vmcs12->guest_interruptibility & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) != 0;
+    return (vmcs12->guest_interruptibility & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) != 0;
+}
+
+bool vmx_check_reads_debugctl(const struct vmcs12 *vmcs12)
+{
+    return is_blocked_for_one_instruction(vmcs12) || vmcs12->guest_activity == ACTIVITY_HLT;
 }
 
 static bool activity_supported(const struct vmx_check_input *input)
@@ -194,7 +199,7 @@ static enum vmx_check check_activity(const struct vmx_check_input *input)
     REQUIRE(activity_supported(input), ACTIVITY_UNSUPPORTED);
     if (activity == ACTIVITY_HLT)
         REQUIRE(RIGHTS_DPL(input->vmcs12->guest_rights[VMCS_SS]) == 0, ACTIVITY_HLT_DPL);
-    if (is_blocked_for_one_instruction(input))
+    if (is_blocked_for_one_instruction(input->vmcs12))
         REQUIRE(activity == ACTIVITY_ACTIVE, ACTIVITY_BLOCKING);
     if (injects(input))
         REQUIRE(activity_takes_event(input), ACTIVITY_EVENT);
@@ -250,7 +255,7 @@ static enum vmx_check check_pending_debug(const struct vmx_check_input *input)
     u64 pending = vmcs12->guest_pending_debug;
 
     REQUIRE((pending & PENDING_DEBUG_RESERVED_BITS) == 0, PENDING_DEBUG_RESERVED);
-    if (is_blocked_for_one_instruction(input) || vmcs12->guest_activity == ACTIVITY_HLT)
+    if (vmx_check_reads_debugctl(vmcs12))
         REQUIRE(((pending & PENDING_DEBUG_BS) != 0) == step_trap_due(input), PENDING_DEBUG_STEP);
     if ((pending & PENDING_DEBUG_RTM_BIT) != 0)
         REQUIRE(pending_rtm_valid(input), PENDING_DEBUG_RTM);
@@ -319,19 +324,21 @@ enum vmx_check vmx_check_guest_rare(const struct vmx_check_input *input)
     REQUIRE_OK(check_control_registers(input));
     REQUIRE_OK(check_debug(input));
     REQUIRE_OK(check_msrs(input));
-    REQUIRE_OK(check_rflags(input));
     REQUIRE_OK(vmx_check_segments(input));
-    return check_descriptor_tables(input);
+    REQUIRE_OK(check_descriptor_tables(input));
+    REQUIRE(!uses_pae(input) || !secondary_on(input, SECONDARY_EPT) || pdptes_valid(input), PDPTES);
+    return VMX_CHECK_OK;
 }
 
 enum vmx_check vmx_check_guest_always(const struct vmx_check_input *input)
 {
-    REQUIRE_OK(check_rip(input));
+    REQUIRE_OK(vmx_check_rip(input));
+    REQUIRE_OK(check_rflags(input));
     REQUIRE_OK(check_activity(input));
     REQUIRE_OK(check_interruptibility(input));
     REQUIRE_OK(check_pending_debug(input));
     REQUIRE_OK(check_link_pointer(input));
-    REQUIRE(!uses_pae(input) || pdptes_valid(input), PDPTES);
+    REQUIRE(!uses_pae(input) || secondary_on(input, SECONDARY_EPT) || pdptes_valid(input), PDPTES);
     return VMX_CHECK_OK;
 }
 

@@ -41,11 +41,15 @@ enum vmx_check vmx_check_host(const struct vmx_check_input *input);
 /*
  * 27.3.1: the guest-state area. A failure is an entry failure with basic exit reason 33 and the qualification
  * of vmx_check_qualification(). The first function makes all checks; the others are its parts: `_rare` those
- * that only a change of VMCS12_CONTROLS, VMCS12_SEGMENTS or VMCS12_GUEST can make fail, `_always` the others.
+ * that only a change of VMCS12_CONTROLS, VMCS12_SEGMENTS or VMCS12_GUEST can make fail, and outside of IA-32e
+ * mode one of RFLAGS.VM; `_always` the others, of which `rip` are those of a change of RIP or RSP alone.
  */
 enum vmx_check vmx_check_guest(const struct vmx_check_input *input);
 enum vmx_check vmx_check_guest_rare(const struct vmx_check_input *input);
 enum vmx_check vmx_check_guest_always(const struct vmx_check_input *input);
+enum vmx_check vmx_check_rip(const struct vmx_check_input *input);
+/* Does `_always` read the debug controls, besides what every exit saves? */
+bool vmx_check_reads_debugctl(const struct vmcs12 *vmcs12);
 
 /* Of the parts that are used in more than one of the files. */
 enum vmx_check vmx_check_segments(const struct vmx_check_input *input);

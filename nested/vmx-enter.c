@@ -10,43 +10,6 @@
 /* Exit qualification of an entry that fails because of invalid guest state: SDM vol. 3C 27.8. */
 enum { QUALIFICATION_PDPTE = 2 };
 
-static u64 entered_efer(const struct vmcs12 *vmcs12, u64 efer)
-{
-    bool long_mode = (vmcs12->entry_controls & ENTRY_IA32E_GUEST) != 0;
-
-    if ((vmcs12->entry_controls & ENTRY_LOAD_EFER) != 0)
-        return vmcs12->guest_efer;
-    efer = long_mode ? efer | EFER_LMA : efer & ~EFER_LMA;
-    if ((vmcs12->guest_cr0 & CR0_PG) != 0)
-        efer = long_mode ? efer | EFER_LME : efer & ~EFER_LME;
-    return efer;
-}
-
-/* SDM vol. 3C 27.3.2.1: each register is L2's where L1's controls load it, else it stays L1's. */
-static void load_switched_registers(const struct vmcs12 *vmcs12, struct switched_registers *registers)
-{
-    u64 entry = vmcs12->entry_controls;
-
-    if ((entry & ENTRY_LOAD_DEBUG) != 0) {
-        registers->debugctl = vmcs12->guest_debugctl;
-        registers->dr7 = vmcs12->guest_dr7;
-    }
-    if ((entry & ENTRY_LOAD_PAT) != 0)
-        registers->pat = vmcs12->guest_pat;
-    registers->efer = entered_efer(vmcs12, registers->efer);
-    if ((entry & ENTRY_LOAD_PERF_GLOBAL_CTRL) != 0)
-        registers->perf_global_ctrl = vmcs12->guest_perf_global_ctrl;
-    if ((entry & ENTRY_LOAD_BNDCFGS) != 0)
-        registers->bndcfgs = vmcs12->guest_bndcfgs;
-    if ((entry & ENTRY_LOAD_PKRS) != 0)
-        registers->pkrs = vmcs12->guest_pkrs;
-    if ((entry & ENTRY_LOAD_CET) != 0) {
-        registers->s_cet = vmcs12->guest_s_cet;
-        registers->ssp = vmcs12->guest_ssp;
-        registers->interrupt_ssp_table = vmcs12->guest_interrupt_ssp_table;
-    }
-}
-
 /* vmcs02 always uses EPT, and such an entry takes PDPTEs from the VMCS: without L1's EPT they are in memory.
  */
 static bool load_pdptes(const struct vmcs12 *vmcs12)
@@ -90,19 +53,20 @@ enum exit_action nested_vmx_enter(struct vcpu *vcpu, bool launch)
     struct nested_vmx *nested = nested_vmx_of(vcpu);
     struct vmcs02_state *state = nested->vmcs02;
     const struct vmcs12 *vmcs12 = &nested->vmcs12;
-    struct switched_registers registers;
 
     (void)launch;
     state->primary01 = vmx_of(vcpu)->primary;
-    switched_registers_read(&registers);
-    load_switched_registers(vmcs12, &registers);
+    /* The list writes to vmcs02, and if it fails, nothing of that has happened. */
+    if (vmcs12->entry_msr_load_count != 0)
+        nested_vmx_save_state(vcpu);
     vmcs02_load(vcpu, nested);
-    switched_registers_write(&registers);
     if (!load_pdptes(vmcs12))
         return fail(vcpu, REASON_ENTRY_GUEST_STATE, QUALIFICATION_PDPTE);
     u32 failed = msr_list_load(vcpu, vmcs12->entry_msr_load, vmcs12->entry_msr_load_count);
-    if (failed != MSR_LIST_DONE)
+    if (failed != MSR_LIST_DONE) {
+        nested->dirty = VMCS12_ALL;
         return fail(vcpu, REASON_ENTRY_MSR_LOADING, failed);
+    }
     inject(vmcs12);
     l2_flush_without_vpid(vcpu, vmcs12);
     see_cleared_dirty_flags(vmcs12);

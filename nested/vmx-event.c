@@ -52,6 +52,11 @@ u32 l2_interruptibility(const struct vmcs12 *vmcs12)
     return vmcs12->guest_interruptibility;
 }
 
+bool l2_interruptibility_differs(const struct vmcs12 *vmcs12)
+{
+    return nmi_exiting(vmcs12) && !virtual_nmis(vmcs12);
+}
+
 u32 l2_saved_interruptibility(const struct vmcs02_state *state, const struct vmcs12 *vmcs12, u64 hardware)
 {
     if (nmi_exiting(vmcs12) && !virtual_nmis(vmcs12))

@@ -22,7 +22,6 @@
 #define HOST_LIMIT    0xffffffff
 #define HOST_TR_LIMIT 0x67
 #define HOST_DT_LIMIT 0xffff
-#define DR7_INIT      0x400
 
 /* VMX-abort indicators, SDM vol. 3C 28.7. */
 enum vmx_abort { ABORT_MSR_STORE = 1, ABORT_HOST_PDPTE = 2, ABORT_MSR_LOAD = 4 };
@@ -103,108 +102,60 @@ static void load_host_segments(const struct vmcs12 *vmcs12, bool host64)
     vmwrite_unchecked(VMCS_GUEST_IDTR_LIMIT, HOST_DT_LIMIT);
 }
 
-/* SDM vol. 3C 28.5.1: what no control loads keeps L2's value; `registers` is that of L2, or of a failed
- * entry's L1. */
-static void load_host_switched(const struct vmcs12 *vmcs12, struct switched_registers *registers, bool host64)
-{
-    u64 exit = vmcs12->exit_controls;
-    const u64 long_mode = EFER_LMA | EFER_LME;
-
-    registers->debugctl = 0;
-    registers->dr7 = DR7_INIT;
-    if ((exit & EXIT_LOAD_PAT) != 0)
-        registers->pat = vmcs12->host_pat;
-    if ((exit & EXIT_LOAD_EFER) != 0)
-        registers->efer = vmcs12->host_efer;
-    registers->efer = host64 ? registers->efer | long_mode : registers->efer & ~long_mode;
-    if ((exit & EXIT_LOAD_PERF_GLOBAL_CTRL) != 0)
-        registers->perf_global_ctrl = vmcs12->host_perf_global_ctrl;
-    if ((exit & EXIT_CLEAR_BNDCFGS) != 0)
-        registers->bndcfgs = 0;
-    if ((exit & EXIT_LOAD_PKRS) != 0)
-        registers->pkrs = vmcs12->host_pkrs;
-    if ((exit & EXIT_LOAD_CET) != 0) {
-        registers->s_cet = vmcs12->host_s_cet;
-        registers->ssp = vmcs12->host_ssp;
-        registers->interrupt_ssp_table = vmcs12->host_interrupt_ssp_table;
-    }
-    switched_registers_write(registers);
-}
-
+/* Whether L1 is in IA-32e mode is checked at an entry, and it is again what it was then. */
 static void load_host_control_registers(struct vcpu *vcpu, const struct vmcs12 *vmcs12, bool host64)
 {
     const u64 loaded = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_NE | CR0_WP | CR0_AM | CR0_PG;
     u64 cr4 = host64 ? vmcs12->host_cr4 | CR4_PAE : vmcs12->host_cr4 & ~CR4_PCIDE;
-    u64 entry = vmread(VMCS_ENTRY_CONTROLS) & ~ENTRY_IA32E_GUEST;
 
-    vmx_set_guest_cr0(vcpu, (vmcs12->host_cr0 & loaded) | (read_cr0() & (CR0_CD | CR0_NW)) | CR0_ET);
+    vmx_set_guest_cr0((vmcs12->host_cr0 & loaded) | (read_cr0() & (CR0_CD | CR0_NW)) | CR0_ET);
     vmx_set_guest_cr4(cr4);
-    vmwrite(VMCS_GUEST_CR3, vmcs12->host_cr3);
-    vmwrite(VMCS_ENTRY_CONTROLS, entry | (host64 ? ENTRY_IA32E_GUEST : 0));
+    vmwrite_unchecked(VMCS_GUEST_CR3, vmcs12->host_cr3);
     if (!host64 && (cr4 & CR4_PAE) != 0 && !vmx_load_pdptes())
         vmx_abort(vcpu, ABORT_HOST_PDPTE);
 }
 
 /* vmcs01 is current. `blocking`: NMI blocking of L1 from now on. */
-static void load_host_state(struct vcpu *vcpu, struct switched_registers *registers, u64 blocking)
+static void load_host_state(struct vcpu *vcpu, const struct carried_registers *kept, u64 blocking)
 {
     const struct vmcs12 *vmcs12 = &nested_vmx_of(vcpu)->vmcs12;
     bool host64 = (vmcs12->exit_controls & EXIT_HOST_64) != 0;
 
-    vmx_shadowing_publish(vcpu);
     load_host_control_registers(vcpu, vmcs12, host64);
-    load_host_switched(vmcs12, registers, host64);
+    l1_switched_registers_load(vmcs12, kept);
     load_host_segments(vmcs12, host64);
-    vmwrite(VMCS_GUEST_SYSENTER_CS, vmcs12->host_sysenter_cs);
-    vmwrite(VMCS_GUEST_SYSENTER_ESP, vmcs12->host_sysenter_esp);
-    vmwrite(VMCS_GUEST_SYSENTER_EIP, vmcs12->host_sysenter_eip);
-    vmwrite(VMCS_GUEST_RSP, vmcs12->host_rsp);
-    vmwrite(VMCS_GUEST_RIP, vmcs12->host_rip);
-    vmwrite(VMCS_GUEST_RFLAGS, RFLAGS_RESERVED1);
-    vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
-    vmwrite(VMCS_GUEST_INTERRUPTIBILITY, blocking);
+    vmwrite_unchecked(VMCS_GUEST_SYSENTER_CS, vmcs12->host_sysenter_cs);
+    vmwrite_unchecked(VMCS_GUEST_SYSENTER_ESP, vmcs12->host_sysenter_esp);
+    vmwrite_unchecked(VMCS_GUEST_SYSENTER_EIP, vmcs12->host_sysenter_eip);
+    vmwrite_unchecked(VMCS_GUEST_RSP, vmcs12->host_rsp);
+    vmwrite_unchecked(VMCS_GUEST_RIP, vmcs12->host_rip);
+    vmwrite_unchecked(VMCS_GUEST_RFLAGS, RFLAGS_RESERVED1);
+    vmwrite_unchecked(VMCS_GUEST_PENDING_DEBUG, 0);
+    vmwrite_unchecked(VMCS_GUEST_INTERRUPTIBILITY, blocking);
     if (l1_vpid(vmcs12) == 0)
         vmx_flush_linear(vcpu);
-    if (msr_list_load(vcpu, vmcs12->exit_msr_load, vmcs12->exit_msr_load_count) != MSR_LIST_DONE)
+    if (vmcs12->exit_msr_load_count != 0 &&
+        msr_list_load(vcpu, vmcs12->exit_msr_load, vmcs12->exit_msr_load_count) != MSR_LIST_DONE)
         vmx_abort(vcpu, ABORT_MSR_LOAD);
 }
 
 enum exit_action nested_vmx_entry_failure(struct vcpu *vcpu, u32 basic_reason, u64 qualification)
 {
-    struct vmcs12 *vmcs12 = &nested_vmx_of(vcpu)->vmcs12;
-    struct switched_registers registers;
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+    struct vmcs12 *vmcs12 = &nested->vmcs12;
+    struct carried_registers kept = {.plan = l2_switch_plan(vmcs12)};
 
     vmcs12->exit_reason = (u32)(EXIT_REASON_ENTRY_FAILURE | basic_reason);
     vmcs12->exit_qualification = qualification;
-    switched_registers_read(&registers);
-    load_host_state(vcpu, &registers, vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_BY_NMI);
+    nested->shadowing.stale |= SHADOWED(EXIT_REASON) | SHADOWED(EXIT_QUALIFICATION);
+    vmx_shadowing_publish(vcpu, vmx_of(vcpu)->primary);
+    /* L1 has its own values still. */
+    kept.plan.kept = 0;
+    load_host_state(vcpu, &kept, vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_BY_NMI);
     return EXIT_RESUME;
 }
 
 /* --- L2's state and the exit's information --- */
-
-/* SDM vol. 3C 28.3.1 */
-static void save_switched_registers(struct vmcs12 *vmcs12, const struct switched_registers *registers)
-{
-    u64 exit = vmcs12->exit_controls;
-
-    if ((exit & EXIT_SAVE_DEBUG) != 0) {
-        vmcs12->guest_debugctl = registers->debugctl;
-        vmcs12->guest_dr7 = registers->dr7;
-    }
-    if ((exit & EXIT_SAVE_PAT) != 0)
-        vmcs12->guest_pat = registers->pat;
-    if ((exit & EXIT_SAVE_EFER) != 0)
-        vmcs12->guest_efer = registers->efer;
-    if ((exit & EXIT_SAVE_PERF_GLOBAL_CTRL) != 0)
-        vmcs12->guest_perf_global_ctrl = registers->perf_global_ctrl;
-    /* Saved wherever there is a control that loads or clears them. */
-    vmcs12->guest_bndcfgs = registers->bndcfgs;
-    vmcs12->guest_pkrs = registers->pkrs;
-    vmcs12->guest_s_cet = registers->s_cet;
-    vmcs12->guest_ssp = registers->ssp;
-    vmcs12->guest_interrupt_ssp_table = registers->interrupt_ssp_table;
-}
 
 void l2_exit_information_read(struct l2_exit_information *information)
 {
@@ -234,36 +185,48 @@ static void tell(struct vmcs12 *vmcs12, const struct l2_exit_information *inform
     vmcs12->exit_qualification = information->qualification;
     vmcs12->guest_linear_address = information->guest_linear_address;
     vmcs12->guest_physical_address = information->guest_physical_address;
-    vmcs12->entry_interruption &= (u32)~INTERRUPTION_VALID;
+}
+
+static bool is_nmi_exit(const struct vmcs12 *vmcs12)
+{
+    const u64 nmi = INTERRUPTION_VALID | INTERRUPTION_NMI;
+
+    return vmcs12->exit_reason == REASON_EXCEPTION_OR_NMI &&
+           (vmcs12->exit_interruption & (INTERRUPTION_VALID | INTERRUPTION_TYPE)) == nmi;
+}
+
+/* The exit's information is in vmcs12; `stale`: which of it the shadow VMCS has not. */
+static enum exit_action leave(struct vcpu *vcpu, u32 stale)
+{
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+    struct vmcs12 *vmcs12 = &nested->vmcs12;
+    struct carried_registers kept;
+
+    stale |= l2_state_save(nested, &kept);
+    if ((vmcs12->entry_interruption & INTERRUPTION_VALID) != 0) {
+        vmcs12->entry_interruption &= (u32)~INTERRUPTION_VALID;
+        stale |= SHADOWED(ENTRY_INTERRUPTION);
+    }
+    if (vmcs12->exit_msr_store_count != 0 &&
+        msr_list_store(vcpu, vmcs12->exit_msr_store, vmcs12->exit_msr_store_count) != MSR_LIST_DONE)
+        vmx_abort(vcpu, ABORT_MSR_STORE);
+    forget_step(vcpu, nested->vmcs02);
+    vcpu->l2_running = false;
+    nested->shadowing.stale |= stale;
+    vmx_shadowing_publish(vcpu, nested->vmcs02->primary01);
+    load_host_state(vcpu, &kept, l1_nmi_blocking_after_exit(vmcs12, is_nmi_exit(vmcs12)));
+    return EXIT_RESUME;
 }
 
 enum exit_action l2_reflect(struct vcpu *vcpu, const struct l2_exit_information *information)
 {
-    struct nested_vmx *nested = nested_vmx_of(vcpu);
-    struct vmcs12 *vmcs12 = &nested->vmcs12;
-    struct switched_registers registers;
-    const u64 nmi = INTERRUPTION_VALID | INTERRUPTION_NMI;
-    bool nmi_exit = information->reason == REASON_EXCEPTION_OR_NMI &&
-                    (information->interruption & (INTERRUPTION_VALID | INTERRUPTION_TYPE)) == nmi;
-
-    switched_registers_read(&registers);
-    vmcs02_save(nested->vmcs02, vmcs12);
-    save_switched_registers(vmcs12, &registers);
-    tell(vmcs12, information);
-    if (msr_list_store(vcpu, vmcs12->exit_msr_store, vmcs12->exit_msr_store_count) != MSR_LIST_DONE)
-        vmx_abort(vcpu, ABORT_MSR_STORE);
-    forget_step(vcpu, nested->vmcs02);
-    l2_leave_vmcs02(vcpu);
-    load_host_state(vcpu, &registers, l1_nmi_blocking_after_exit(vmcs12, nmi_exit));
-    return EXIT_RESUME;
+    tell(&nested_vmx_of(vcpu)->vmcs12, information);
+    return leave(vcpu, SHADOWED_INFORMATION_ALL);
 }
 
 static enum exit_action reflect_as_is(struct vcpu *vcpu)
 {
-    struct l2_exit_information information;
-
-    l2_exit_information_read(&information);
-    return l2_reflect(vcpu, &information);
+    return leave(vcpu, l2_information_save(&nested_vmx_of(vcpu)->vmcs12));
 }
 
 /* --- exits --- */

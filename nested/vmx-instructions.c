@@ -116,6 +116,7 @@ static void put_current_away(struct vcpu *vcpu)
 
     if (nested->current == NO_VMCS)
         return;
+    nested_vmx_save_state(vcpu);
     vmx_shadowing_end(vcpu);
     write_region(nested->current, &nested->vmcs12, sizeof(nested->vmcs12));
     nested->current = NO_VMCS;
@@ -276,6 +277,8 @@ static enum exit_action vmread_for_l1(struct vcpu *vcpu)
     const struct vmcs12_field *field = vmcs12_find_field(encoding, &nested_vmx_capability);
     if (field == NULL)
         return nested_vmx_fail(vcpu, VMX_ERROR_UNSUPPORTED_FIELD);
+    if ((field->group & VMCS12_LAZY) != 0)
+        nested_vmx_save_state(vcpu);
     u64 value = vmcs12_read(&nested->vmcs12, field, (encoding & VMCS_FIELD_HIGH) != 0);
     return give_value(vcpu, &operand, value);
 }
@@ -284,6 +287,21 @@ static bool may_write(const struct vmcs12_field *field)
 {
     u64 misc = nested_vmx_msr(&nested_vmx_capability, MSR_IA32_VMX_MISC);
     return !field->read_only || (misc & VMX_MISC_VMWRITE_ANY) != 0;
+}
+
+static void write_field(struct vcpu *vcpu, const struct vmcs12_field *field, u64 encoding, u64 value)
+{
+    const u32 shadowed = VMCS12_INFORMATION | VMCS12_LAZY;
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+    struct vmcs12 *vmcs12 = &nested->vmcs12;
+
+    if ((field->group & VMCS12_LAZY) != 0)
+        nested_vmx_save_state(vcpu);
+    vmcs12_write(vmcs12, field, (encoding & VMCS_FIELD_HIGH) != 0, value);
+    nested->dirty |= field->group;
+    nested->checked &= ~(u32)field->group;
+    if ((field->group & shadowed) != 0)
+        vmx_shadowing_update(vcpu, encoding & ~VMCS_FIELD_HIGH, vmcs12_read(vmcs12, field, false));
 }
 
 static enum exit_action vmwrite_for_l1(struct vcpu *vcpu)
@@ -305,14 +323,7 @@ static enum exit_action vmwrite_for_l1(struct vcpu *vcpu)
         return nested_vmx_fail(vcpu, VMX_ERROR_UNSUPPORTED_FIELD);
     if (!may_write(field))
         return nested_vmx_fail(vcpu, VMX_ERROR_READ_ONLY_FIELD);
-    /* What L1 has written without an exit would be lost to the copy back. */
-    if (field->read_only)
-        vmx_shadowing_collect(vcpu);
-    vmcs12_write(&nested->vmcs12, field, (encoding & VMCS_FIELD_HIGH) != 0, value);
-    nested->dirty |= field->group;
-    nested->checked &= ~(u32)field->group;
-    if (field->read_only)
-        vmx_shadowing_publish(vcpu);
+    write_field(vcpu, field, encoding, value);
     return nested_vmx_succeed(vcpu);
 }
 
@@ -463,6 +474,11 @@ static bool is_checked(const struct nested_vmx *nested, u32 groups)
     return (nested->checked & groups) == groups;
 }
 
+static bool injects_event(const struct vmcs12 *vmcs12)
+{
+    return (vmcs12->entry_interruption & INTERRUPTION_VALID) != 0;
+}
+
 static enum vmx_check check_controls(struct nested_vmx *nested, const struct vmx_check_input *input)
 {
     enum vmx_check check = VMX_CHECK_OK;
@@ -474,11 +490,25 @@ static enum vmx_check check_controls(struct nested_vmx *nested, const struct vmx
     return check;
 }
 
-static enum vmx_check check_guest(struct nested_vmx *nested, const struct vmx_check_input *input)
+/* Only outside of IA-32e mode can RFLAGS.VM, which all segments have to fit, change alone. */
+static bool is_rarely_changed_checked(const struct nested_vmx *nested)
 {
-    enum vmx_check check = VMX_CHECK_OK;
+    return is_checked(nested, VMCS12_CONTROLS | VMCS12_SEGMENTS | VMCS12_GUEST) &&
+           (is_checked(nested, VMCS12_EVENT) || (nested->vmcs12.entry_controls & ENTRY_IA32E_GUEST) != 0);
+}
 
-    if (!is_checked(nested, VMCS12_CONTROLS | VMCS12_SEGMENTS | VMCS12_GUEST))
+static enum vmx_check check_guest(struct vcpu *vcpu, const struct vmx_check_input *input)
+{
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+    enum vmx_check check = VMX_CHECK_OK;
+    bool rare = !is_rarely_changed_checked(nested);
+
+    if (!rare && is_checked(nested, VMCS12_EVENT) && !injects_event(input->vmcs12) &&
+        input->vmcs12->link_pointer == NO_VMCS)
+        return is_checked(nested, VMCS12_HOT) ? VMX_CHECK_OK : vmx_check_rip(input);
+    if (rare || vmx_check_reads_debugctl(input->vmcs12))
+        nested_vmx_save_state(vcpu);
+    if (rare)
         check = vmx_check_guest_rare(input);
     if (check == VMX_CHECK_OK)
         check = vmx_check_guest_always(input);
@@ -511,12 +541,12 @@ static enum exit_action check_and_enter(struct vcpu *vcpu, bool launch)
         log_check(check);
         return nested_vmx_fail(vcpu, VMX_ERROR_ENTRY_HOST_STATE);
     }
-    check = check_guest(nested, &input);
+    check = check_guest(vcpu, &input);
     if (check != VMX_CHECK_OK) {
         log_check(check);
         return nested_vmx_entry_failure(vcpu, REASON_ENTRY_GUEST_STATE, vmx_check_qualification(check));
     }
-    nested->checked = VMCS12_CONTROLS | VMCS12_HOST | VMCS12_SEGMENTS | VMCS12_GUEST;
+    nested->checked = VMCS12_CHECKED;
     return nested_vmx_enter(vcpu, launch);
 }
 
@@ -533,6 +563,9 @@ static enum exit_action enter(struct vcpu *vcpu, bool launch)
         return nested_vmx_fail(vcpu, VMX_ERROR_VMLAUNCH_NOT_CLEAR);
     if (!launch && nested->vmcs12.launch_state != VMCS12_LAUNCHED)
         return nested_vmx_fail(vcpu, VMX_ERROR_VMRESUME_NOT_LAUNCHED);
+    if (is_checked(nested, VMCS12_CHECKED) && !injects_event(&nested->vmcs12) &&
+        nested->vmcs12.link_pointer == NO_VMCS)
+        return nested_vmx_enter(vcpu, launch);
     return check_and_enter(vcpu, launch);
 }
 

@@ -21,6 +21,7 @@ struct vmcs_shadowing {
     hpa_t vmcs, vmread_bitmap, vmwrite_bitmap; /* a frame each */
     bool available;                            /* the CPU has it, and the option is on */
     bool active;                               /* L1 has a current VMCS */
+    u32 stale;                                 /* a bit per field that the shadow VMCS has not as vmcs12 */
 };
 
 struct vmcs02_state; /* the transitions' own: the cache of vmcs02s and what L2 runs on */
@@ -32,9 +33,9 @@ struct vmcs02_state; /* the transitions' own: the cache of vmcs02s and what L2 r
 struct nested_vmx {
     /*
      * The current vmcs12, valid only if current != NO_VMCS: the authoritative copy; what is in L1's memory
-     * meanwhile is stale and never read. It was checked for nothing but its revision: each field may have any
-     * value that fits its width. Written back by VMCLEAR, by VMPTRLD of another region and by VMXOFF.
-     * The transitions change guest state, read-only data, launch_state and the valid bit of
+     * meanwhile is stale and never read; but see `unsaved`. It was checked for nothing but its revision: each
+     * field may have any value that fits its width. Written back by VMCLEAR, by VMPTRLD of another region and
+     * by VMXOFF. The transitions change guest state, read-only data, launch_state and the valid bit of
      * entry_interruption in it, and nothing else.
      */
     struct vmcs12 vmcs12;
@@ -51,6 +52,11 @@ struct nested_vmx {
     u32 dirty;
     /* Groups whose checks passed with exactly the current content: cleared with each bit set in dirty. */
     u32 checked;
+    /*
+     * L2 has run since, and what is in the groups VMCS12_LAZY, but for members that every exit saves, is in
+     * vmcs02 and not here: nested_vmx_save_state() before any access. None of those groups is dirty then.
+     */
+    bool unsaved;
 
     /* vmx-operand.c: the paging of L1 or L2, for operands in its memory; made anew when the role changes. */
     struct paging_cpu operand_cpu;
@@ -147,6 +153,11 @@ void nested_vmx_forget_vmcs02(struct vcpu *vcpu, u64 region);
 
 /* The current vmcs12 has just been exchanged (VMPTRLD): dirty is VMCS12_ALL. Chooses or evicts a vmcs02. */
 void nested_vmx_select_vmcs02(struct vcpu *vcpu);
+
+/* --- vmx-state.c --- */
+
+/* vmcs12 gets all of L2's state, if some is still in vmcs02. vmcs01 is the hardware's current VMCS. */
+void nested_vmx_save_state(struct vcpu *vcpu);
 
 /* --- vmx-ept.c --- */
 

@@ -12,40 +12,6 @@
 #include "vmx/instructions.h"
 #include "vmx/vmx.h"
 
-/* Information about an exit: L1 reads it, and its rare VMWRITEs of it exit. X(encoding, member) */
-#define READ_FIELDS(X)                                                                                       \
-    X(VMCS_EXIT_REASON, exit_reason)                                                                         \
-    X(VMCS_EXIT_INTERRUPTION, exit_interruption)                                                             \
-    X(VMCS_EXIT_ERROR_CODE, exit_error_code)                                                                 \
-    X(VMCS_VECTORING, vectoring)                                                                             \
-    X(VMCS_VECTORING_ERROR_CODE, vectoring_error_code)                                                       \
-    X(VMCS_EXIT_INSTRUCTION_LENGTH, exit_instruction_length)                                                 \
-    X(VMCS_EXIT_INSTRUCTION_INFORMATION, exit_instruction_information)                                       \
-    X(VMCS_EXIT_QUALIFICATION, exit_qualification)                                                           \
-    X(VMCS_GUEST_LINEAR_ADDRESS, guest_linear_address)                                                       \
-    X(VMCS_GUEST_PHYSICAL_ADDRESS, guest_physical_address)
-
-/*
- * State of L2 that L1 reads and writes: X(encoding, member, group). Only fields without a second half. The
- * primary processor-based controls cannot be here: an NMI that comes while the shadow VMCS is current writes
- * them.
- */
-#define WRITE_FIELDS(X)                                                                                      \
-    X(VMCS_GUEST_RIP, guest_rip, VMCS12_HOT)                                                                 \
-    X(VMCS_GUEST_RSP, guest_rsp, VMCS12_HOT)                                                                 \
-    X(VMCS_GUEST_RFLAGS, guest_rflags, VMCS12_GUEST)                                                         \
-    X(VMCS_GUEST_INTERRUPTIBILITY, guest_interruptibility, VMCS12_HOT)                                       \
-    X(VMCS_GUEST_PENDING_DEBUG, guest_pending_debug, VMCS12_HOT)                                             \
-    X(VMCS_GUEST_ACTIVITY, guest_activity, VMCS12_HOT)                                                       \
-    X(VMCS_GUEST_CR0, guest_cr0, VMCS12_GUEST)                                                               \
-    X(VMCS_GUEST_CR3, guest_cr3, VMCS12_GUEST)                                                               \
-    X(VMCS_GUEST_CR4, guest_cr4, VMCS12_GUEST)                                                               \
-    X(VMCS_GUEST_CS_RIGHTS, guest_rights[VMCS_CS], VMCS12_SEGMENTS)                                          \
-    X(VMCS_GUEST_SS_RIGHTS, guest_rights[VMCS_SS], VMCS12_SEGMENTS)                                          \
-    X(VMCS_ENTRY_INTERRUPTION, entry_interruption, VMCS12_EVENT)                                             \
-    X(VMCS_ENTRY_ERROR_CODE, entry_error_code, VMCS12_EVENT)                                                 \
-    X(VMCS_ENTRY_INSTRUCTION_LENGTH, entry_instruction_length, VMCS12_EVENT)
-
 /* --- set-up --- */
 
 static bool hardware_can(void)
@@ -71,10 +37,12 @@ static void fill_bitmaps(const struct vmcs_shadowing *shadowing)
 
     memset(read, 0xff, PAGE_SIZE);
     memset(write, 0xff, PAGE_SIZE);
-#define MAY_READ(encoding, member)         clear_bit(read, encoding);
-#define MAY_WRITE(encoding, member, group) clear_bit(read, encoding), clear_bit(write, encoding);
-    READ_FIELDS(MAY_READ)
-    WRITE_FIELDS(MAY_WRITE)
+#define MAY_READ(name, member)  clear_bit(read, VMCS_##name);
+#define MAY_WRITE(name, member) clear_bit(write, VMCS_##name);
+    VMX_SHADOWED(MAY_READ)
+    VMX_SHADOWED_POINTERS(MAY_WRITE)
+    VMX_SHADOWED_EVENT(MAY_WRITE)
+    VMX_SHADOWED_EVENT_DETAILS(MAY_WRITE)
 #undef MAY_READ
 #undef MAY_WRITE
 }
@@ -101,57 +69,98 @@ bool vmx_shadowing_init(struct vcpu *vcpu)
 
 static void use_shadow(const struct vmcs_shadowing *shadowing)
 {
-    ASSERT(vmptrld(shadowing->vmcs), "a shadow VMCS that Umbra has set up itself can be made current");
+    vmx_visit_vmcs(shadowing->vmcs);
 }
 
-/* What was written has to be in memory before it is reached through the link pointer. */
-static void use_vmcs01(struct vcpu *vcpu, const struct vmcs_shadowing *shadowing)
+/* What was written has to be in memory before it is reached through the link pointer. Not current any more.
+ */
+static void put_away(const struct vmcs_shadowing *shadowing)
 {
-    const struct vmx_vcpu *v = vmx_of(vcpu);
-
-    ASSERT(vmclear(shadowing->vmcs), "a shadow VMCS that was current can be cleared");
-    vmx_switch_vmcs(vcpu, v->vmcs, v->primary, v->nmi_controls);
+    ASSERT(vmclear(shadowing->vmcs), "a shadow VMCS that Umbra has set up itself can be cleared");
 }
 
-void vmx_shadowing_publish(struct vcpu *vcpu)
+/* A field is read as 8 bytes, of which VMWRITE takes those of its width. */
+static void write_stale(struct nested_vmx *nested)
+{
+    static const struct {
+        u16 encoding, offset;
+    } fields[SHADOWED_FIELDS] = {
+#define ROW(name, member) {VMCS_##name, offsetof(struct vmcs12, member)},
+        VMX_SHADOWED(ROW)
+#undef ROW
+    };
+
+    for (u32 stale = nested->shadowing.stale; stale != 0; stale &= stale - 1) {
+        u32 index = (u32)__builtin_ctz(stale);
+        const u8 *member = (const u8 *)&nested->vmcs12 + fields[index].offset;
+        vmwrite_unchecked((enum vmcs_field)fields[index].encoding, *(const u64 *)(const void *)member);
+    }
+    nested->shadowing.stale = 0;
+}
+
+void vmx_shadowing_publish(struct vcpu *vcpu, u32 primary)
 {
     struct nested_vmx *nested = nested_vmx_of(vcpu);
-    const struct vmcs12 *vmcs12 = &nested->vmcs12;
+    bool needed = nested->shadowing.active && nested->shadowing.stale != 0;
+
+    if (needed) {
+        use_shadow(&nested->shadowing);
+        write_stale(nested);
+    }
+    vmx_switch_vmcs(vcpu, vmx_of(vcpu)->vmcs, primary, PRIMARY_NMI_WINDOW);
+    if (needed)
+        put_away(&nested->shadowing);
+}
+
+void vmx_shadowing_update(struct vcpu *vcpu, u64 encoding, u64 value)
+{
+    const struct vmcs_shadowing *shadowing = &nested_vmx_of(vcpu)->shadowing;
+
+    if (!shadowing->active)
+        return;
+    const u8 *unshadowed = phys_to_virt(shadowing->vmread_bitmap);
+    if ((unshadowed[encoding / 8] >> encoding % 8 & 1) != 0)
+        return;
+    use_shadow(shadowing);
+    vmwrite((enum vmcs_field)encoding, value);
+    vmx_return_to_vmcs01(vcpu);
+    put_away(shadowing);
+}
+
+/* `all`: also what no entry would use. */
+static void collect(struct vcpu *vcpu, bool all)
+{
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+    struct vmcs12 *vmcs12 = &nested->vmcs12;
+    u32 changed = 0, group = VMCS12_HOT;
 
     if (!nested->shadowing.active)
         return;
     use_shadow(&nested->shadowing);
-#define PUBLISH_READ(encoding, member)         vmwrite_unchecked(encoding, vmcs12->member);
-#define PUBLISH_WRITE(encoding, member, group) vmwrite_unchecked(encoding, vmcs12->member);
-    READ_FIELDS(PUBLISH_READ)
-    WRITE_FIELDS(PUBLISH_WRITE)
-#undef PUBLISH_READ
-#undef PUBLISH_WRITE
-    use_vmcs01(vcpu, &nested->shadowing);
+#define COLLECT(name, member)                                                                                \
+    {                                                                                                        \
+        __typeof__(vmcs12->member) value = (__typeof__(vmcs12->member))vmread_unchecked(VMCS_##name);        \
+        if (vmcs12->member != value) {                                                                       \
+            vmcs12->member = value;                                                                          \
+            changed |= group;                                                                                \
+        }                                                                                                    \
+    }
+    VMX_SHADOWED_POINTERS(COLLECT)
+    group = VMCS12_EVENT;
+    VMX_SHADOWED_EVENT(COLLECT)
+    if (all || (vmcs12->entry_interruption & INTERRUPTION_VALID) != 0) {
+        VMX_SHADOWED_EVENT_DETAILS(COLLECT)
+    }
+#undef COLLECT
+    nested->dirty |= changed;
+    nested->checked &= ~changed;
+    vmx_return_to_vmcs01(vcpu);
+    put_away(&nested->shadowing);
 }
 
 void vmx_shadowing_collect(struct vcpu *vcpu)
 {
-    struct nested_vmx *nested = nested_vmx_of(vcpu);
-    struct vmcs12 *vmcs12 = &nested->vmcs12;
-    u32 changed = 0;
-
-    if (!nested->shadowing.active)
-        return;
-    use_shadow(&nested->shadowing);
-#define COLLECT(encoding, member, group)                                                                     \
-    {                                                                                                        \
-        u64 value = vmread_unchecked(encoding);                                                              \
-        if (vmcs12->member != value) {                                                                       \
-            vmcs12->member = (__typeof__(vmcs12->member))value;                                              \
-            changed |= (group);                                                                              \
-        }                                                                                                    \
-    }
-    WRITE_FIELDS(COLLECT)
-#undef COLLECT
-    nested->dirty |= changed;
-    nested->checked &= ~changed;
-    use_vmcs01(vcpu, &nested->shadowing);
+    collect(vcpu, false);
 }
 
 /* --- begin and end --- */
@@ -171,7 +180,8 @@ void vmx_shadowing_begin(struct vcpu *vcpu)
     if (!shadowing->available)
         return;
     shadowing->active = true;
-    vmx_shadowing_publish(vcpu);
+    shadowing->stale = SHADOWED_ALL;
+    vmx_shadowing_publish(vcpu, vmx_of(vcpu)->primary);
     switch_control(true, shadowing->vmcs.raw);
 }
 
@@ -181,7 +191,7 @@ void vmx_shadowing_end(struct vcpu *vcpu)
 
     if (!shadowing->active)
         return;
-    vmx_shadowing_collect(vcpu);
+    collect(vcpu, true);
     shadowing->active = false;
     switch_control(false, NO_VMCS);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The cache of vmcs02s, and the copy between vmcs12 and the current one of them. An address that L1 names is
- * used by hardware only if the memory is L1's own; else a page of Umbra's stands in, as if there were no
- * memory.
+ * The cache of vmcs02s, and the controls that go from vmcs12 to the current one of them. An address that L1
+ * names is used by hardware only if the memory is L1's own; else a page of Umbra's stands in, as if there
+ * were no memory.
  */
 #include "nested/vmx-vmcs02.h"
 
@@ -213,192 +213,24 @@ static void merge_msr_bitmap(struct vcpu *vcpu, const struct vmcs02 *vmcs02, con
     vmx_merge_msr_bitmap(l1, phys_to_virt(vmx_of(vcpu)->msr_bitmap), phys_to_virt(vmcs02->msr_bitmap));
 }
 
-/* --- guest state --- */
-
-static void write_segments(const struct vmcs12 *vmcs12)
-{
-    for (unsigned i = 0; i < VMCS_SEGMENTS; i++) {
-        vmwrite(vmcs_segment_field(VMCS_GUEST_ES_SELECTOR, i), vmcs12->guest_selector[i]);
-        vmwrite(vmcs_segment_field(VMCS_GUEST_ES_BASE, i), vmcs12->guest_base[i]);
-        vmwrite(vmcs_segment_field(VMCS_GUEST_ES_LIMIT, i), vmcs12->guest_limit[i]);
-        vmwrite(vmcs_segment_field(VMCS_GUEST_ES_RIGHTS, i), vmcs12->guest_rights[i]);
-    }
-    vmwrite(VMCS_GUEST_GDTR_BASE, vmcs12->guest_gdtr_base);
-    vmwrite(VMCS_GUEST_GDTR_LIMIT, vmcs12->guest_gdtr_limit);
-    vmwrite(VMCS_GUEST_IDTR_BASE, vmcs12->guest_idtr_base);
-    vmwrite(VMCS_GUEST_IDTR_LIMIT, vmcs12->guest_idtr_limit);
-}
-
-/* All fields are constants to the compiler, and each CPU has them: every exit that L1 gets reads them. */
-static inline __attribute__((always_inline)) void read_segment(struct vmcs12 *vmcs12,
-                                                               enum vmcs_segment segment)
-{
-    vmcs12->guest_selector[segment] =
-        (u16)vmread_unchecked(vmcs_segment_field(VMCS_GUEST_ES_SELECTOR, segment));
-    vmcs12->guest_base[segment] = vmread_unchecked(vmcs_segment_field(VMCS_GUEST_ES_BASE, segment));
-    vmcs12->guest_limit[segment] = (u32)vmread_unchecked(vmcs_segment_field(VMCS_GUEST_ES_LIMIT, segment));
-    vmcs12->guest_rights[segment] = (u32)vmread_unchecked(vmcs_segment_field(VMCS_GUEST_ES_RIGHTS, segment));
-}
-
-static void read_segments(struct vmcs12 *vmcs12)
-{
-    read_segment(vmcs12, VMCS_ES);
-    read_segment(vmcs12, VMCS_CS);
-    read_segment(vmcs12, VMCS_SS);
-    read_segment(vmcs12, VMCS_DS);
-    read_segment(vmcs12, VMCS_FS);
-    read_segment(vmcs12, VMCS_GS);
-    read_segment(vmcs12, VMCS_LDTR);
-    read_segment(vmcs12, VMCS_TR);
-    vmcs12->guest_gdtr_base = vmread_unchecked(VMCS_GUEST_GDTR_BASE);
-    vmcs12->guest_gdtr_limit = (u32)vmread_unchecked(VMCS_GUEST_GDTR_LIMIT);
-    vmcs12->guest_idtr_base = vmread_unchecked(VMCS_GUEST_IDTR_BASE);
-    vmcs12->guest_idtr_limit = (u32)vmread_unchecked(VMCS_GUEST_IDTR_LIMIT);
-}
-
-static enum vmcs_field pdpte_field(unsigned index)
-{
-    return (enum vmcs_field)(VMCS_GUEST_PDPTE0 + 2 * index);
-}
-
-static void write_registers(const struct vmcs12 *vmcs12)
-{
-    vmwrite(VMCS_GUEST_CR0, vmcs12->guest_cr0);
-    vmwrite(VMCS_GUEST_CR3, vmcs12->guest_cr3);
-    vmwrite(VMCS_GUEST_CR4, vmcs12->guest_cr4);
-    vmwrite(VMCS_GUEST_RFLAGS, vmcs12->guest_rflags);
-    vmwrite(VMCS_GUEST_SYSENTER_CS, vmcs12->guest_sysenter_cs);
-    vmwrite(VMCS_GUEST_SYSENTER_ESP, vmcs12->guest_sysenter_esp);
-    vmwrite(VMCS_GUEST_SYSENTER_EIP, vmcs12->guest_sysenter_eip);
-    if (l1_uses_ept(vmcs12)) {
-        for (unsigned i = 0; i < VMCS_PDPTES; i++)
-            vmwrite(pdpte_field(i), vmcs12->guest_pdpte[i]);
-    }
-}
-
-static void write_hot(const struct vmcs02_state *state, const struct vmcs12 *vmcs12)
-{
-    vmwrite(VMCS_GUEST_RSP, vmcs12->guest_rsp);
-    vmwrite(VMCS_GUEST_RIP, vmcs12->guest_rip);
-    vmwrite(VMCS_GUEST_ACTIVITY, vmcs12->guest_activity);
-    vmwrite(VMCS_GUEST_PENDING_DEBUG, vmcs12->guest_pending_debug);
-    vmwrite(VMCS_GUEST_INTERRUPTIBILITY, l2_interruptibility(vmcs12));
-    if ((state->active->controls[CONTROL_SECONDARY] & SECONDARY_VIRTUAL_INTERRUPTS) != 0)
-        vmwrite(VMCS_GUEST_INTERRUPT_STATUS, vmcs12->guest_interrupt_status);
-    /* Each entry winds the timer up, whether L1 wrote the field or not. */
-    if ((state->active->controls[CONTROL_PIN] & PIN_PREEMPTION_TIMER) != 0)
-        vmwrite(VMCS_GUEST_PREEMPTION_TIMER, vmcs12->guest_preemption_timer);
-}
-
 void vmcs02_load(struct vcpu *vcpu, struct nested_vmx *nested)
 {
     struct vmcs02_state *state = nested->vmcs02;
     struct vmcs02 *vmcs02 = state->active;
     const struct vmcs12 *vmcs12 = &nested->vmcs12;
-    u32 dirty = nested->dirty;
+    bool controls = (nested->dirty & VMCS12_CONTROLS) != 0;
+    struct carried_registers carried;
 
     l2_take_nmi_blocking(state, vmcs12);
-    if ((dirty & VMCS12_CONTROLS) != 0) {
+    if (controls) {
         vmx_merge_controls(vmcs12, vmx_capability.controls.word, vmcs02->controls);
         vmcs02->key = l2_shadow_key(vmcs12);
     }
+    l2_state_carry(vmcs02, vmcs12, controls, &carried);
     vmx_switch_vmcs(vcpu, vmcs02->vmcs, vmcs02->controls[CONTROL_PRIMARY], l2_nmi_controls(state, vmcs12));
-    if ((dirty & VMCS12_CONTROLS) != 0)
+    if (controls)
         write_controls(state, vmcs12);
     merge_msr_bitmap(vcpu, vmcs02, vmcs12);
-    if ((dirty & VMCS12_SEGMENTS) != 0)
-        write_segments(vmcs12);
-    if ((dirty & (VMCS12_GUEST | VMCS12_CONTROLS)) != 0)
-        write_registers(vmcs12);
-    write_hot(state, vmcs12);
+    l2_state_load(nested, &carried);
     nested->dirty = 0;
-}
-
-static void save_hot(const struct vmcs02_state *state, struct vmcs12 *vmcs12)
-{
-    vmcs12->guest_rsp = vmread(VMCS_GUEST_RSP);
-    vmcs12->guest_rip = vmread(VMCS_GUEST_RIP);
-    vmcs12->guest_rflags = vmread(VMCS_GUEST_RFLAGS);
-    vmcs12->guest_activity = (u32)vmread(VMCS_GUEST_ACTIVITY);
-    vmcs12->guest_pending_debug = vmread(VMCS_GUEST_PENDING_DEBUG);
-    vmcs12->guest_interruptibility =
-        l2_saved_interruptibility(state, vmcs12, vmread(VMCS_GUEST_INTERRUPTIBILITY));
-}
-
-static void save_registers(struct vmcs12 *vmcs12)
-{
-    vmcs12->guest_cr0 = vmread(VMCS_GUEST_CR0);
-    vmcs12->guest_cr3 = vmread(VMCS_GUEST_CR3);
-    vmcs12->guest_cr4 = vmread(VMCS_GUEST_CR4);
-    vmcs12->guest_sysenter_cs = (u32)vmread(VMCS_GUEST_SYSENTER_CS);
-    vmcs12->guest_sysenter_esp = vmread(VMCS_GUEST_SYSENTER_ESP);
-    vmcs12->guest_sysenter_eip = vmread(VMCS_GUEST_SYSENTER_EIP);
-    /* Saved with EPT only, but then whatever the paging mode: SDM vol. 3C 28.3.4. */
-    if (l1_uses_ept(vmcs12)) {
-        for (unsigned i = 0; i < VMCS_PDPTES; i++)
-            vmcs12->guest_pdpte[i] = vmread(pdpte_field(i));
-    }
-}
-
-void vmcs02_save(const struct vmcs02_state *state, struct vmcs12 *vmcs12)
-{
-    const u32 *word = state->active->controls;
-
-    save_hot(state, vmcs12);
-    save_registers(vmcs12);
-    read_segments(vmcs12);
-    if ((word[CONTROL_SECONDARY] & SECONDARY_VIRTUAL_INTERRUPTS) != 0)
-        vmcs12->guest_interrupt_status = (u16)vmread(VMCS_GUEST_INTERRUPT_STATUS);
-    if ((vmcs12->exit_controls & EXIT_SAVE_PREEMPTION_TIMER) != 0 &&
-        (vmcs12->pin_controls & PIN_PREEMPTION_TIMER) != 0)
-        vmcs12->guest_preemption_timer = (u32)vmread(VMCS_GUEST_PREEMPTION_TIMER);
-    /* "IA-32e mode guest" follows EFER.LMA (SDM vol. 3C 28.2, IA32_VMX_MISC bit 5). */
-    vmcs12->entry_controls = (u32)((vmcs12->entry_controls & ~ENTRY_IA32E_GUEST) |
-                                   (vmread(VMCS_ENTRY_CONTROLS) & ENTRY_IA32E_GUEST));
-}
-
-/* --- registers that L1's controls switch or not --- */
-
-void switched_registers_read(struct switched_registers *registers)
-{
-    const bool *feature = vmx_capability.controls.feature;
-
-    *registers = (struct switched_registers){
-        .debugctl = vmread(VMCS_GUEST_DEBUGCTL),
-        .dr7 = vmread(VMCS_GUEST_DR7),
-        .pat = vmread(VMCS_GUEST_PAT),
-        .efer = vmread(VMCS_GUEST_EFER),
-    };
-    if (feature[FEATURE_PERF_GLOBAL_CTRL])
-        registers->perf_global_ctrl = vmread(VMCS_GUEST_PERF_GLOBAL_CTRL);
-    if (feature[FEATURE_BNDCFGS])
-        registers->bndcfgs = vmread(VMCS_GUEST_BNDCFGS);
-    if (feature[FEATURE_PKRS])
-        registers->pkrs = vmread(VMCS_GUEST_PKRS);
-    if (feature[FEATURE_CET]) {
-        registers->s_cet = vmread(VMCS_GUEST_S_CET);
-        registers->ssp = vmread(VMCS_GUEST_SSP);
-        registers->interrupt_ssp_table = vmread(VMCS_GUEST_INTERRUPT_SSP_TABLE);
-    }
-}
-
-void switched_registers_write(const struct switched_registers *registers)
-{
-    const bool *feature = vmx_capability.controls.feature;
-
-    vmwrite(VMCS_GUEST_DEBUGCTL, registers->debugctl);
-    vmwrite(VMCS_GUEST_DR7, registers->dr7);
-    vmwrite(VMCS_GUEST_PAT, registers->pat);
-    vmwrite(VMCS_GUEST_EFER, registers->efer);
-    if (feature[FEATURE_PERF_GLOBAL_CTRL])
-        vmwrite(VMCS_GUEST_PERF_GLOBAL_CTRL, registers->perf_global_ctrl);
-    if (feature[FEATURE_BNDCFGS])
-        vmwrite(VMCS_GUEST_BNDCFGS, registers->bndcfgs);
-    if (feature[FEATURE_PKRS])
-        vmwrite(VMCS_GUEST_PKRS, registers->pkrs);
-    if (feature[FEATURE_CET]) {
-        vmwrite(VMCS_GUEST_S_CET, registers->s_cet);
-        vmwrite(VMCS_GUEST_SSP, registers->ssp);
-        vmwrite(VMCS_GUEST_INTERRUPT_SSP_TABLE, registers->interrupt_ssp_table);
-    }
 }

@@ -12,6 +12,18 @@
 
 enum { VMCS02_CACHE = 8, FIRST_L2_VPID = 0x100, L2_VPIDS = SHADOW_TAGS + 1 };
 
+/* Registers that entry and exit controls switch, keep or save as L1 likes: their bits in a plan. */
+enum { SWITCHED_EFER, SWITCHED_PAT, SWITCHED_DEBUGCTL, SWITCHED_DR7, SWITCHED_REGISTERS = 10 };
+
+struct switch_plan {
+    u16 loaded, carried; /* at an entry: from vmcs12, from L1 */
+    u16 renewed;         /* loaded, but not saved: vmcs02 does not keep the value */
+    u16 saved;           /* at an exit, when L1 asks */
+    u16 saved_at_once;   /* since the next entry overwrites it in vmcs02 */
+    u16 host, kept;      /* of L1 after an exit: from the host-state area, from L2 */
+    bool pdptes;         /* L1 uses EPT, so they are in the VMCS */
+};
+
 /* The VMCS that the hardware runs L2 on, for one VMCS region of L1's. */
 struct vmcs02 {
     u64 region; /* of L1, or NO_VMCS */
@@ -19,8 +31,9 @@ struct vmcs02 {
     bool launched;
     u64 used; /* for LRU */
     u32 controls[CONTROL_WORDS];
-    struct shadow_key key; /* of the shadow, if L1 uses EPT */
-    u64 ept_pointer;       /* as written; 0: none yet */
+    struct switch_plan plan; /* of the controls that L2 ran with last */
+    struct shadow_key key;   /* of the shadow, if L1 uses EPT */
+    u64 ept_pointer;         /* as written; 0: none yet */
     u16 vpid;
 };
 
@@ -62,24 +75,37 @@ static inline u32 l1_vpid(const struct vmcs12 *vmcs12)
 /* --- vmx-vmcs02.c --- */
 
 /*
- * The registers that entry and exit controls load, keep or save as L1 likes: as fields of vmcs01 or vmcs02.
- * Those that this CPU's VMCS does not switch are 0 and stay untouched.
- */
-struct switched_registers {
-    u64 debugctl, dr7, pat, efer, perf_global_ctrl, bndcfgs, pkrs, s_cet, ssp, interrupt_ssp_table;
-};
-
-/* From and to the guest-state area of the current VMCS. */
-void switched_registers_read(struct switched_registers *registers);
-void switched_registers_write(const struct switched_registers *registers);
-
-/*
- * Makes `active` the current VMCS and brings it up to date with vmcs12, but for `registers`, EPT and event
- * injection, which the caller adds.
+ * Makes `active` the current VMCS and brings it up to date with vmcs12, but for EPT and event injection,
+ * which the caller adds. vmcs01 is current before.
  */
 void vmcs02_load(struct vcpu *vcpu, struct nested_vmx *nested);
-/* The guest-state area of the current vmcs02 goes to vmcs12 as an exit saves it (SDM vol. 3C 28.3). */
-void vmcs02_save(const struct vmcs02_state *state, struct vmcs12 *vmcs12);
+
+/* --- vmx-state.c: L2's registers; "vmcs12 has" means that its member is valid, "unsaved" struct nested_vmx's
+ * --- */
+
+/* Values of registers on their way from L1 to L2 or back. */
+struct carried_registers {
+    struct switch_plan plan;
+    u64 value[SWITCHED_REGISTERS];
+};
+
+/* What vmcs12's controls do to the registers that they switch. */
+struct switch_plan l2_switch_plan(const struct vmcs12 *vmcs12);
+/* At an entry, with vmcs01 current: reads what L2 gets of L1's registers. */
+void l2_state_carry(const struct vmcs02 *vmcs02, const struct vmcs12 *vmcs12, bool controls_changed,
+                    struct carried_registers *carried);
+/* With vmcs02 current: writes what vmcs02 has not, by nested_vmx.dirty. */
+void l2_state_load(struct nested_vmx *nested, const struct carried_registers *carried);
+/*
+ * At an exit, with vmcs02 current: what an exit tells L1 as the hardware reports it; and L2's state, of which
+ * a part stays unsaved. Both return the shadowed fields that have changed, as vmcs_shadowing.stale has them.
+ */
+u32 l2_information_save(struct vmcs12 *vmcs12);
+u32 l2_state_save(struct nested_vmx *nested, struct carried_registers *kept);
+/* With vmcs02 current: vmcs12 gets what is unsaved. */
+void l2_state_read(struct nested_vmx *nested);
+/* With vmcs01 current: L1's registers after an exit. */
+void l1_switched_registers_load(const struct vmcs12 *vmcs12, const struct carried_registers *kept);
 
 /* --- vmx-ept.c --- */
 
@@ -127,6 +153,8 @@ void l2_take_nmi_blocking(struct vmcs02_state *state, const struct vmcs12 *vmcs1
 u32 l2_nmi_controls(const struct vmcs02_state *state, const struct vmcs12 *vmcs12);
 /* Interruptibility state of vmcs02 at an entry, and that of vmcs12 after an exit. */
 u32 l2_interruptibility(const struct vmcs12 *vmcs12);
+/* Is the one not as the other after an exit? */
+bool l2_interruptibility_differs(const struct vmcs12 *vmcs12);
 u32 l2_saved_interruptibility(const struct vmcs02_state *state, const struct vmcs12 *vmcs12, u64 hardware);
 /* NMI blocking of L1 after an exit (SDM vol. 3C 28.5.5); vmcs12 holds what the exit saved. */
 u64 l1_nmi_blocking_after_exit(const struct vmcs12 *vmcs12, bool nmi_exit);
@@ -150,7 +178,7 @@ struct l2_exit_information {
     u64 qualification, guest_linear_address, guest_physical_address;
 };
 
-/* As the hardware reports it in the current vmcs02. */
+/* As the hardware reports it in the current vmcs02; for exits that L1 gets otherwise. */
 void l2_exit_information_read(struct l2_exit_information *information);
 /* Leaves L2: vmcs12 is filled in, L1's state loaded. vmcs02 is current before, vmcs01 after. EXIT_RESUME. */
 enum exit_action l2_reflect(struct vcpu *vcpu, const struct l2_exit_information *information);

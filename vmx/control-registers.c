@@ -70,19 +70,11 @@ static void set_efer(u64 efer)
  */
 #define CR0_KEPT_IN_ROOT_OPERATION (CR0_PE | CR0_NE | CR0_PG)
 
-void vmx_set_guest_cr0(struct vcpu *vcpu, u64 cr0)
+void vmx_write_cr0_mask(const struct vcpu *vcpu)
 {
     u64 kept = vmx_of(vcpu)->root_operation ? CR0_KEPT_IN_ROOT_OPERATION : 0;
 
-    vmwrite(VMCS_GUEST_CR0, cr0 | vmx_capability.cr0_forced);
-    vmwrite(VMCS_CR0_SHADOW, cr0);
     vmwrite(VMCS_CR0_MASK, vmx_capability.cr0_forced | kept);
-}
-
-void vmx_set_guest_cr4(u64 cr4)
-{
-    vmwrite(VMCS_GUEST_CR4, (cr4 & CR4_GUEST_OWNED) | vmx_capability.cr4_fixed0);
-    vmwrite(VMCS_CR4_SHADOW, cr4);
 }
 
 static enum exit_action write_guest_cr0(struct vcpu *vcpu, u64 value)
@@ -108,7 +100,7 @@ static enum exit_action write_guest_cr0(struct vcpu *vcpu, u64 value)
     if (cr0_change_efer(&change) != change.efer)
         set_efer(cr0_change_efer(&change));
     write_cache_bits(change.new);
-    vmx_set_guest_cr0(vcpu, change.new);
+    vmx_set_guest_cr0(change.new);
     vmx_flush_linear(vcpu);
     return EXIT_SKIP;
 }

@@ -73,6 +73,20 @@ void vmx_switch_vmcs(struct vcpu *vcpu, hpa_t vmcs, u32 primary, u32 nmi_control
     vmx_write_primary(vcpu);
 }
 
+void vmx_visit_vmcs(hpa_t vmcs)
+{
+    ASSERT(vmptrld(vmcs), "a VMCS that Umbra has set up itself can be made current");
+}
+
+/* A hook in between has written the controls of the visited VMCS instead. */
+void vmx_return_to_vmcs01(struct vcpu *vcpu)
+{
+    vmx_visit_vmcs(vmx_of(vcpu)->vmcs);
+    order_against_nmi();
+    if (nmi_waits(vcpu))
+        vmx_write_primary(vcpu);
+}
+
 void vmx_set_single_step(struct vcpu *vcpu, bool on)
 {
     struct vmx_vcpu *v = vmx_of(vcpu);

@@ -208,7 +208,9 @@ bool vmx_set_root_operation(struct vcpu *vcpu, bool on)
     struct vmx_vcpu *v = vmx_of(vcpu);
 
     v->root_operation = on;
-    vmx_set_guest_cr0(vcpu, vmx_guest_cr0());
+    /* A bit that is kept from now on, or no longer, has its value in the read shadow. */
+    vmx_set_guest_cr0(vmx_guest_cr0());
+    vmx_write_cr0_mask(vcpu);
     if (on || !v->init_pending)
         return false;
     v->init_pending = false;

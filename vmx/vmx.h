@@ -76,10 +76,23 @@ bool vmx_code64(void);
 enum exit_action vmx_control_register_exit(struct vcpu *vcpu, u64 qualification);
 /*
  * What the guest then sees in CR0 or CR4, checked by the caller; bits that Umbra keeps stay in the real
- * registers. CD and NW of the CPU, EFER and the TLB are the caller's business.
+ * registers. CD and NW of the CPU, EFER and the TLB are the caller's business. After a checked access to the
+ * VMCS.
  */
-void vmx_set_guest_cr0(struct vcpu *vcpu, u64 cr0);
-void vmx_set_guest_cr4(u64 cr4);
+static inline void vmx_set_guest_cr0(u64 cr0)
+{
+    vmwrite_unchecked(VMCS_GUEST_CR0, cr0 | vmx_capability.cr0_forced);
+    vmwrite_unchecked(VMCS_CR0_SHADOW, cr0);
+}
+
+static inline void vmx_set_guest_cr4(u64 cr4)
+{
+    vmwrite_unchecked(VMCS_GUEST_CR4, (cr4 & CR4_GUEST_OWNED) | vmx_capability.cr4_fixed0);
+    vmwrite_unchecked(VMCS_CR4_SHADOW, cr4);
+}
+
+/* The bits of CR0 whose changes exit, after a change of v->root_operation. */
+void vmx_write_cr0_mask(const struct vcpu *vcpu);
 
 /*
  * Loads the PDPTEs that the guest's CR3 in the current VMCS names into that VMCS. False where the CPU raises
@@ -120,6 +133,13 @@ void vmx_nmi_hook(struct vcpu *vcpu);
  * VMCS's control is written, whatever it was.
  */
 void vmx_switch_vmcs(struct vcpu *vcpu, hpa_t vmcs, u32 primary, u32 nmi_controls);
+/*
+ * Makes a VMCS that no entry uses, or none before vmx_switch_vmcs(), current for a moment: any field of it
+ * but the primary controls may be read and written, which the NMI hook may write meanwhile. The way back to
+ * the vcpu's own VMCS, if it was current before.
+ */
+void vmx_visit_vmcs(hpa_t vmcs);
+void vmx_return_to_vmcs01(struct vcpu *vcpu);
 /* Writes the primary controls of the current VMCS after a change of v->primary or v->nmi_controls. */
 void vmx_write_primary(struct vcpu *vcpu);
 /* Turns the exit after the next instruction on or off. */
