@@ -324,6 +324,7 @@ enum vmx_check vmx_check_guest_rare(const struct vmx_check_input *input)
     REQUIRE_OK(check_control_registers(input));
     REQUIRE_OK(check_debug(input));
     REQUIRE_OK(check_msrs(input));
+    REQUIRE_OK(check_rflags(input));
     REQUIRE_OK(vmx_check_segments(input));
     REQUIRE_OK(check_descriptor_tables(input));
     REQUIRE(!uses_pae(input) || !secondary_on(input, SECONDARY_EPT) || pdptes_valid(input), PDPTES);
