@@ -5,76 +5,18 @@
  * Repeatable: seed=N on the command line. Left out is only what would make the guest end itself on a bare
  * CPU.
  */
-#include "tests/guest/guest.h"
+#include "tests/guest/hostile.h"
 
 enum { ROUNDS = 4000, PAGE_PROBE = 60, MSR_APIC_BASE = 0x1b, MSR_EFER = 0xc0000080 };
-
-static u64 state;
-
-/* xorshift64*: any generator will do that gives the same numbers everywhere. */
-static u64 random(void)
-{
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return state * 0x2545f4914f6cdd1d;
-}
-
-/* Values at the edges are likelier to matter than random ones. */
-static u64 odd_value(void)
-{
-    switch (random() % 6) {
-    case 0:
-        return 0;
-    case 1:
-        return ~0ull;
-    case 2:
-        return 1ull << random() % 64;
-    case 3:
-        return ~(1ull << random() % 64);
-    case 4:
-        return random() & 0xffffffff;
-    default:
-        return random();
-    }
-}
-
-/* MSRs whose change takes the ground from under this guest, on a bare CPU too. */
-static bool deadly_to_write(u32 msr)
-{
-    if (msr >= 0x800 && msr <= 0x8ff) /* x2APIC: INIT to itself */
-        return true;
-    if (msr >= 0x200 && msr <= 0x2ff) /* MTRRs and PAT: uncached memory makes an emulator crawl at best */
-        return true;
-    switch (msr) {
-    case 0x1b:  /* the APIC goes elsewhere */
-    case 0x79:  /* microcode update from a random address */
-    case 0x1a0: /* IA32_MISC_ENABLE: XD disabled */
-    case 0x1d9: /* IA32_DEBUGCTL: branch stepping */
-    case 0x6a0: /* CET */
-    case 0x6a2:
-    case MSR_EFER:   /* tried on its own below */
-    case 0xc0010010: /* SYSCFG */
-    case 0xc001001a: /* TOP_MEM */
-    case 0xc001001d:
-    case 0xc0010111: /* SMBASE */
-    case 0xc0010112:
-    case 0xc0010113:
-    case 0xc0010114: /* VM_CR: R_INIT and A20M */
-        return true;
-    default:
-        return false;
-    }
-}
 
 static u32 random_msr(void)
 {
     static const u32 bases[] = {0,          0x100,      0x400,      0x480,      0x500,      0x600,
                                 0x700,      0xc00,      0xd00,      0x1200,     0x40000000, 0x4b564d00,
                                 0xc0000080, 0xc0000100, 0xc0010000, 0xc0010100, 0xc0010200, 0xc0011000};
-    if (random() % 8 == 0)
-        return (u32)random();
-    return bases[random() % ARRAY_SIZE(bases)] + (u32)(random() % 0x100);
+    if (hostile_random() % 8 == 0)
+        return (u32)hostile_random();
+    return bases[hostile_random() % ARRAY_SIZE(bases)] + (u32)(hostile_random() % 0x100);
 }
 
 static void msrs(void)
@@ -86,9 +28,9 @@ static void msrs(void)
         u64 vector = try_rdmsr(msr, &saved);
         if (vector != NO_FAULT)
             refused++;
-        if (deadly_to_write(msr))
+        if (hostile_deadly_msr(msr))
             continue;
-        if (try_wrmsr(msr, odd_value()) == NO_FAULT && vector == NO_FAULT)
+        if (try_wrmsr(msr, hostile_odd_value()) == NO_FAULT && vector == NO_FAULT)
             try_wrmsr(msr, saved);
         try_rdmsr(msr, &value);
     }
@@ -100,18 +42,18 @@ static void control_registers(void)
 {
     u64 cr0 = read_cr0(), cr3 = read_cr3(), cr4 = read_cr4(), efer = rdmsr(MSR_EFER);
     for (unsigned i = 0; i < ROUNDS; i++) {
-        try_write_cr0(cr0 ^ (odd_value() & ~(CR0_PG | CR0_PE)));
+        try_write_cr0(cr0 ^ (hostile_odd_value() & ~(CR0_PG | CR0_PE)));
         write_cr0(cr0);
         if (!reserved_cr4_is_deadly()) {
-            try_write_cr4(cr4 ^ (odd_value() & ~(CR4_PAE | CR4_CET)));
+            try_write_cr4(cr4 ^ (hostile_odd_value() & ~(CR4_PAE | CR4_CET)));
             write_cr4(cr4);
-            try_write_cr3(cr3 | (odd_value() & (PAGE_MASK | BITS(63, physical_bits))));
+            try_write_cr3(cr3 | (hostile_odd_value() & (PAGE_MASK | BITS(63, physical_bits))));
             write_cr3(cr3);
         }
         /* NXE is in use and LME in force. */
-        try_wrmsr(MSR_EFER, efer ^ (odd_value() & ~(EFER_NXE | EFER_LME | EFER_LMA)));
+        try_wrmsr(MSR_EFER, efer ^ (hostile_odd_value() & ~(EFER_NXE | EFER_LME | EFER_LMA)));
         wrmsr(MSR_EFER, efer);
-        __asm__ volatile("mov %0, %%cr2" ::"r"(random()));
+        __asm__ volatile("mov %0, %%cr2" ::"r"(hostile_random()));
         try_wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | BITS(63, physical_bits));
     }
     check("hostile.control_registers", read_cr0() == cr0 && read_cr4() == cr4 && read_cr3() == cr3);
@@ -119,7 +61,7 @@ static void control_registers(void)
         return;
     write_cr4(cr4 | CR4_OSXSAVE);
     for (unsigned i = 0; i < ROUNDS; i++)
-        try_xsetbv((u32)(random() % 4 ? 0 : random()), odd_value());
+        try_xsetbv((u32)(hostile_random() % 4 ? 0 : hostile_random()), hostile_odd_value());
     try_xsetbv(0, 1);
     write_cr4(cr4);
     check("hostile.xcr0", true);
@@ -141,13 +83,13 @@ static void hypercalls(void)
     if (!under_umbra)
         return;
     for (unsigned i = 0; i < ROUNDS; i++) {
-        u32 function = functions[random() % ARRAY_SIZE(functions)];
-        u64 start = odd_value(), end = odd_value();
+        u32 function = functions[hostile_random() % ARRAY_SIZE(functions)];
+        u64 start = hostile_odd_value(), end = hostile_odd_value();
         /* A valid range would take permissions from this guest's own code, which opens it again: slow, not
          * wrong. */
         if (function == HYPERCALL_TEST_PROTECT && end > start && end - start > MIB(1))
             end = start + MIB(1);
-        hypercall(function, start, end, random() % 4 ? 15 : odd_value());
+        hypercall(function, start, end, hostile_random() % 4 ? 15 : hostile_odd_value());
     }
     hypercall(HYPERCALL_TEST_PROTECT, (u64)victim, (u64)victim + PAGE_SIZE, 0);
     check_eq("hostile.hypercalls", *(volatile u8 *)victim, 0);
@@ -161,9 +103,9 @@ static void physical_memory(void)
     unsigned faults = 0;
     for (unsigned bit = 20; bit < physical_bits; bit++) {
         for (unsigned i = 0; i < 8; i++) {
-            u64 address = (BIT(bit) + (random() & (BIT(bit) - 1))) & (limit - 1) & ~PAGE_MASK;
+            u64 address = (BIT(bit) + (hostile_random() & (BIT(bit) - 1))) & (limit - 1) & ~PAGE_MASK;
             void *page = window_map(PAGE_PROBE, address, PTE_P | PTE_W | PTE_PCD);
-            if (try_read64((u64)page + 8 * (random() % 256), &value) != NO_FAULT)
+            if (try_read64((u64)page + 8 * (hostile_random() % 256), &value) != NO_FAULT)
                 faults++;
         }
     }
@@ -181,9 +123,9 @@ static void umbra_memory(void)
         return;
     for (unsigned i = 0; i < ROUNDS / 4; i++) {
         /* Few pages, as Umbra says a line for each, spread over all of the region. */
-        u64 page = align_down(start + (end - start) / 16 * (random() % 16), PAGE_SIZE);
-        u64 address = (u64)window_map(PAGE_PROBE, page, PTE_P | PTE_W) + 8 * (random() % 512);
-        try_write64(address, random());
+        u64 page = align_down(start + (end - start) / 16 * (hostile_random() % 16), PAGE_SIZE);
+        u64 address = (u64)window_map(PAGE_PROBE, page, PTE_P | PTE_W) + 8 * (hostile_random() % 512);
+        try_write64(address, hostile_random());
         ones = ones && try_read64(address, &value) == NO_FAULT && value == ~0ull;
         u64 base = rdmsr(MSR_APIC_BASE);
         if (try_wrmsr(MSR_APIC_BASE, (base & PAGE_MASK) | page) == NO_FAULT) {
@@ -200,7 +142,7 @@ static void instructions(void)
     unsigned survived = 0;
     for (unsigned i = 0; i < ROUNDS; i++) {
         u8 bytes[5] = {0x0f, 0x01, 0, 0, 0};
-        enum code_mode mode = random() % 4;
+        enum code_mode mode = hostile_random() % 4;
         /* The register forms C0 to DF hold all the virtualization instructions; no XSETBV, MONITOR or SWAPGS
          * here. */
         static const u8 forms[] = {0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xcf, 0xd4,
@@ -209,18 +151,18 @@ static void instructions(void)
                                        {0x0f, 0xc7, 0x36, 0x90}, {0x66, 0x0f, 0xc7, 0x36},
                                        {0xf3, 0x0f, 0xc7, 0x36}, {0x0f, 0xc7, 0x3e, 0x90},
                                        {0x0f, 0x37, 0x90, 0x90}, {0x0f, 0xaa, 0x90, 0x90}};
-        if (random() % 2)
-            bytes[2] = forms[random() % ARRAY_SIZE(forms)];
+        if (hostile_random() % 2)
+            bytes[2] = forms[hostile_random() % ARRAY_SIZE(forms)];
         else
-            memcpy(bytes, others[random() % ARRAY_SIZE(others)], 4);
+            memcpy(bytes, others[hostile_random() % ARRAY_SIZE(others)], 4);
         struct code code = {.bytes = (const char *)bytes,
                             .size = 4,
-                            .rax = odd_value(),
-                            .rbx = odd_value(),
-                            .rcx = odd_value(),
-                            .rdx = odd_value(),
-                            .rsi = odd_value(),
-                            .rdi = odd_value()};
+                            .rax = hostile_odd_value(),
+                            .rbx = hostile_odd_value(),
+                            .rcx = hostile_odd_value(),
+                            .rdx = hostile_odd_value(),
+                            .rsi = hostile_odd_value(),
+                            .rdi = hostile_odd_value()};
         bytes[3] = bytes[3] ? bytes[3] : 0x90;
         if (execute(mode, &code) == VECTOR_DONE)
             survived++;
@@ -231,16 +173,17 @@ static void instructions(void)
 static void cpuid_everywhere(void)
 {
     for (unsigned i = 0; i < ROUNDS; i++)
-        cpuid((u32)odd_value(), (u32)odd_value());
+        cpuid((u32)hostile_odd_value(), (u32)hostile_odd_value());
     check("hostile.cpuid", true);
 }
 
 void group_hostile(void)
 {
     const char *seed = option(boot.command_line, "seed");
-    state = seed ? number(seed, NULL) : 1;
-    state |= 1;
-    print("guest: hostile seed %lu\n", state);
+    u64 value = seed ? number(seed, NULL) : 1;
+
+    print("guest: hostile seed %lu\n", value);
+    hostile_seed(value);
     cpuid_everywhere();
     msrs();
     control_registers();

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Chooses the groups of tests that the command line names: test=NAME[,NAME...]. */
 #include "tests/guest/guest.h"
+#include "tests/guest/hostile.h"
 
 _Noreturn void main(void);
 
@@ -43,6 +44,7 @@ static const struct {
     {"svm-checks", group_svm_checks},
     {"svm-exits", group_svm_exits},
     {"svm-maps", group_svm_maps},
+    {"hostile-vmx", group_hostile_vmx},
 };
 
 /* Runs the group that the first word of `list` names; false if there is no such group. */

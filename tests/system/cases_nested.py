@@ -85,6 +85,18 @@ def vmx_cases():
     return found
 
 
+# An L1 that does its worst: name, CPU, words for the guest and for Umbra. A million steps take a quarter of an hour on Bochs; these
+# are to see that nothing of it is broken.
+HOSTILE = (("vmx", "intel", "seed=1 steps=12000", "vmcs-shadowing=on"),
+           ("vmx-without-shadowing", "intel", "seed=2 steps=8000", "vmcs-shadowing=off"))
+
+
+def hostile_cases(cpus):
+    return [cases.guest_case("hostile-" + name, cpu, "hostile-" + name[:3], umbra=cases.UMBRA, words=words,
+                             options=("--umbra-args", umbra_words))
+            for name, cpu, words, umbra_words in HOSTILE if cpu in cpus]
+
+
 # The same on AMD, with and without GMET.
 SVM_GROUPS = "svm-instructions,svm-checks,svm-exits,svm-maps"
 
@@ -104,4 +116,5 @@ NESTED = ("intel", "amd")
 def all_cases(cpus, _files):
     bare = [case for cpu in cpus for case in kvm_cases(cpu, None, "-bare")]
     guest = (vmx_cases() if "intel" in cpus else []) + (svm_cases() if "amd" in cpus else [])
+    guest += hostile_cases(cpus)
     return guest + bare + [case for cpu in cpus if cpu in NESTED for case in kvm_cases(cpu, cases.UMBRA, "")]
