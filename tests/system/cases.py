@@ -106,6 +106,8 @@ def execute_cases():
     cases = [guest_case("mbec", "intel", "mbec", words="mode-based-execute=yes"),
              guest_case("gmet", "amd", "gmet", words="mode-based-execute=yes"),
              guest_case("gmet-missing", "amd", "gmet,memory", model="max,+svm,+npt,-gmet", words="mode-based-execute=no"),
+             guest_case("without-nrip-save", "amd", "cpuid,exceptions,exits,hostile,memory",
+                        model="max,+svm,+npt,+gmet,-nrip-save,-vgif,-v-vmsave-vmload"),
              guest_case("second-level", "intel", "second-level"),
              guest_case("second-level-without-mbec", "intel", "paging,second-level", model="broadwell_ult"),
              guest_case("second-level", "amd", "second-level"),

@@ -103,7 +103,8 @@ SVM_GROUPS = "svm-instructions,svm-checks,svm-exits,svm-maps"
 
 def svm_cases():
     found = [cases.guest_case("svm-bare", "amd", SVM_GROUPS, umbra=None)]
-    for name, model in (("svm", None), ("svm-without-gmet", "max,+svm,+npt,-gmet")):
+    for name, model in (("svm", None), ("svm-without-gmet", "max,+svm,+npt,-gmet"),
+                        ("svm-of-older-cpu", "max,+svm,+npt,+gmet,-nrip-save,-vgif,-v-vmsave-vmload")):
         found.append(cases.guest_case(name, "amd", SVM_GROUPS, umbra=cases.UMBRA, model=model,
                                       options=("--umbra-args", "nested=on")))
     return found
