@@ -10,14 +10,7 @@ enum {
     BASE_X2APIC = 0x400,
     BASE_ENABLE = 0x800
 };
-enum {
-    SVR_ENABLE = 0x100,
-    ICR_NMI = 0x400,
-    ICR_INIT = 0x500,
-    ICR_SELF = 0x40000,
-    ICR_ASSERT = 0x4000,
-    ICR_BUSY = 0x1000
-};
+enum { SVR_ENABLE = 0x100, ICR_BUSY = 0x1000 };
 
 bool apic_is_x2apic;
 
@@ -83,15 +76,20 @@ void apic_write(unsigned offset, u32 value)
         *(volatile u32 *)(u64)(APIC_MMIO + offset) = value;
 }
 
-static void send(u32 low)
+u32 apic_id(void)
 {
     u32 id = apic_read(APIC_ID);
+    return apic_is_x2apic ? id : id >> 24;
+}
+
+void apic_send(u32 id, u32 command)
+{
     if (apic_is_x2apic) {
-        wrmsr(MSR_X2APIC + APIC_ICR / 16, (u64)id << 32 | low);
+        wrmsr(MSR_X2APIC + APIC_ICR / 16, (u64)id << 32 | command);
         return;
     }
-    apic_write(APIC_ICR + 0x10, id & 0xff000000);
-    apic_write(APIC_ICR, low);
+    apic_write(APIC_ICR + 0x10, id << 24);
+    apic_write(APIC_ICR, command);
     while (apic_read(APIC_ICR) & ICR_BUSY)
         ;
 }
@@ -99,10 +97,10 @@ static void send(u32 low)
 void apic_send_self(unsigned vector)
 {
     /* The self shorthand is for fixed interrupts only: an NMI goes to this CPU by its APIC ID. */
-    send(vector == EXC_NMI ? ICR_NMI | ICR_ASSERT : ICR_SELF | ICR_ASSERT | vector);
+    apic_send(apic_id(), vector == EXC_NMI ? (u32)ICR_NMI : ICR_SELF | ICR_FIXED | vector);
 }
 
 void apic_send_init(void)
 {
-    send(ICR_INIT | ICR_ASSERT);
+    apic_send(apic_id(), ICR_INIT);
 }

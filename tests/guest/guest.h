@@ -272,6 +272,17 @@ u32 apic_read(unsigned offset);
 void apic_write(unsigned offset, u32 value);
 /* Fixed interrupt, or NMI if `vector` is EXC_NMI, to this CPU itself. */
 void apic_send_self(unsigned vector);
+/* Any interprocessor interrupt; `id` as the mode of this CPU's APIC has it. */
+enum {
+    ICR_NMI = 0x4400,
+    ICR_INIT = 0x4500,
+    ICR_STARTUP = 0x4600,
+    ICR_FIXED = 0x4000,
+    ICR_SELF = 0x40000,
+    ICR_OTHERS = 0xc0000
+};
+u32 apic_id(void);
+void apic_send(u32 id, u32 command);
 /* INIT to this CPU itself, which then starts at the reset vector. */
 void apic_send_init(void);
 
@@ -304,6 +315,7 @@ void group_triple(void);
 void group_exits(void);
 void group_hostile(void);
 void group_hidden(void);
+void group_smp(void);
 void group_bench_vmx(void);
 void group_vmx_controls(void);
 void group_vmx_events(void);

@@ -21,4 +21,10 @@
 
 #define STACK_BYTES 16384
 
+/* Other CPUs: two pages at which they can start, their number, and stacks. */
+#define SMP_PAGE        0x5000
+#define SMP_OTHER_PAGE  0x6000
+#define SMP_MAX         8
+#define SMP_STACK_BYTES 8192
+
 #endif

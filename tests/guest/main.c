@@ -27,6 +27,7 @@ static const struct {
     {"second-level", group_second_level},
     {"exits", group_exits},
     {"hostile", group_hostile},
+    {"smp", group_smp},
     {"triple", group_triple},
     {"bench-vmx", group_bench_vmx},
     {"vmx-controls", group_vmx_controls},

@@ -101,6 +101,16 @@ def group_cases(cpu):
     return cases
 
 
+def smp_cases():
+    """Several CPUs, in xAPIC and x2APIC mode."""
+    cases = []
+    for cpus in ("2", "4"):
+        for umbra in (UMBRA_TEST, None):
+            cases.append(guest_case("smp-%s%s" % (cpus, "" if umbra else "-bare"), "intel", "smp", umbra=umbra,
+                                    words="cpus=" + cpus, options=("--cpus", cpus)))
+    return cases
+
+
 def execute_cases():
     """Mode-based execute control, and the same on CPUs that lack it."""
     cases = [guest_case("mbec", "intel", "mbec", words="mode-based-execute=yes"),
@@ -253,7 +263,7 @@ def all_cases(cpus, files):
     cases = []
     for cpu in cpus:
         cases += group_cases(cpu) + boot_cases(cpu, files) + refusal_cases(cpu, files) + cpu_cases(cpu) + linux_cases(cpu)
-    cases += [case for case in execute_cases() if case.cpu in cpus]
+    cases += [case for case in execute_cases() + smp_cases() if case.cpu in cpus]
     names = [(case.cpu, case.name) for case in cases]
     assert len(set(names)) == len(names), "two cases share a name"
     return cases

@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Several CPUs: all start by INIT and SIPI, take IPIs and NMIs, are stopped and started again, and see no
+ * stale translation after the hypercall that took access away has returned. cpus=N on the command line says
+ * how many there are. The other CPUs use no FAULTABLE instruction but the hypercall's, which does not fault.
+ */
+#include "tests/guest/guest.h"
+
+enum {
+    VECTOR_IPI = 0x42,
+    ROUNDS = 40,
+    NMIS = 40,
+    PATIENCE = 40000000,
+    TSC_SETTLE = 20000,
+    MSR_APIC_BASE = 0x1b
+};
+#define APIC_BASE_ENABLE BIT(11)
+#define APIC_BASE_X2APIC BIT(10)
+
+/* What the other CPUs do; `order` tells, and each change of it is acknowledged by `doing`. */
+enum order {
+    WAIT,
+    EXIT,   /* CPUID without end */
+    HALT,   /* HLT with interrupts on */
+    STOP,   /* HLT with interrupts off */
+    HAMMER, /* write to the page without end */
+    COUNT,  /* ask for the number of violations */
+    TOUCH,  /* read Umbra's memory, then write to it */
+    APIC_OFF,
+    APIC_ON,
+    X2APIC,
+};
+
+static struct other {
+    u32 id;
+    volatile unsigned starts, ipis, nmis;
+    volatile enum order doing;
+    volatile u64 turns, seen, violations, apic_base, wrong;
+} others[SMP_MAX];
+
+extern const u8 smp_trampoline[], smp_trampoline_end[];
+extern volatile u32 smp_cr3, smp_cr4, smp_arrivals;
+_Noreturn void smp_main(u32 number);
+
+static volatile enum order order;
+static volatile u64 epoch;
+static unsigned count;
+static u64 umbra_page;
+static struct {
+    u16 limit;
+    u64 base;
+} __attribute__((packed)) idt;
+static volatile u64 page[512] __attribute__((aligned(4096)));
+
+static struct other *self(void)
+{
+    u32 id = apic_id();
+    for (unsigned i = 0; i < SMP_MAX; i++) {
+        if (others[i].starts != 0 && others[i].id == id)
+            return &others[i];
+    }
+    return NULL;
+}
+
+static bool on_ipi(struct frame *frame)
+{
+    struct other *other = self();
+    (void)frame;
+    if (other != NULL)
+        other->ipis++;
+    apic_write(APIC_EOI, 0);
+    return true;
+}
+
+static bool on_nmi(struct frame *frame)
+{
+    struct other *other = self();
+    (void)frame;
+    if (other != NULL)
+        other->nmis++;
+    return true;
+}
+
+/* --- on the other CPUs --- */
+
+static void touch(struct other *other)
+{
+    volatile u64 *at = (volatile u64 *)umbra_page;
+
+    for (unsigned i = 0; i < ROUNDS; i++)
+        other->wrong += at[i] != ~0ull;
+    other->turns++;
+    while (order == TOUCH)
+        at[other->id] = 0;
+}
+
+static void set_apic(struct other *other, bool on)
+{
+    u64 base = rdmsr(MSR_APIC_BASE) & ~APIC_BASE_ENABLE;
+
+    wrmsr(MSR_APIC_BASE, on ? base | APIC_BASE_ENABLE : base);
+    other->apic_base = rdmsr(MSR_APIC_BASE);
+    if (on)
+        apic_init();
+}
+
+static void obey(struct other *other)
+{
+    enum order now = order;
+
+    other->doing = now;
+    switch (now) {
+    case EXIT:
+        cpuid(0, 0);
+        break;
+    case HALT:
+        __asm__ volatile("sti; hlt; cli" ::: "memory");
+        break;
+    case STOP:
+        for (;;)
+            __asm__ volatile("cli; hlt");
+    case HAMMER: {
+        u64 before = epoch;
+        page[other->id] = other->turns;
+        other->seen = before;
+        break;
+    }
+    case COUNT:
+        other->violations = hypercall(HYPERCALL_TEST_LAST_VIOLATION, 0, 0, 0).rbx;
+        break;
+    case TOUCH:
+        touch(other);
+        break;
+    case APIC_OFF:
+    case APIC_ON:
+        set_apic(other, now == APIC_ON);
+        while (order == now)
+            ;
+        break;
+    case X2APIC:
+        wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_BASE_X2APIC);
+        other->apic_base = rdmsr(MSR_APIC_BASE);
+        while (order == now)
+            ;
+        apic_init();
+        break;
+    case WAIT:
+    default:
+        break;
+    }
+    other->turns++;
+}
+
+_Noreturn void smp_main(u32 number)
+{
+    u32 id = apic_id();
+    unsigned slot = number % SMP_MAX;
+
+    __asm__ volatile("lidt %0" ::"m"(idt));
+    /* One that was here before keeps its place. */
+    for (unsigned i = 0; i < SMP_MAX; i++) {
+        if (others[i].starts != 0 && others[i].id == id)
+            slot = i;
+    }
+    struct other *other = &others[slot];
+    other->id = id;
+    apic_init();
+    other->starts++;
+    for (;;)
+        obey(other);
+}
+
+/* --- on the boot CPU --- */
+
+static void settle(void)
+{
+    u64 start = rdtsc();
+    while (rdtsc() - start < TSC_SETTLE)
+        __asm__ volatile("pause");
+}
+
+static void start(u32 id, u32 shorthand, u32 where)
+{
+    apic_send(id, shorthand | ICR_INIT);
+    settle();
+    apic_send(id, shorthand | ICR_STARTUP | where >> 12);
+    settle();
+}
+
+static bool wait_starts(const struct other *other, unsigned want)
+{
+    for (unsigned i = 0; i < PATIENCE / 100 && other->starts != want; i++)
+        __asm__ volatile("pause");
+    return other->starts == want;
+}
+
+static bool all_do(enum order what)
+{
+    bool good = true;
+
+    order = what;
+    for (unsigned i = 0; i < count; i++) {
+        for (unsigned n = 0; n < PATIENCE / 100 && others[i].doing != what; n++)
+            __asm__ volatile("pause");
+        good = good && others[i].doing == what;
+    }
+    return good;
+}
+
+static void put_trampoline(u32 where)
+{
+    memcpy((void *)(u64)where, smp_trampoline, (size_t)(smp_trampoline_end - smp_trampoline));
+}
+
+static bool has_started(u32 id)
+{
+    unsigned i = 0;
+    while (i < SMP_MAX && (others[i].starts == 0 || others[i].id != id))
+        i++;
+    return i < SMP_MAX;
+}
+
+static void start_all(u64 cpus)
+{
+    apic_init();
+    __asm__ volatile("sidt %0" : "=m"(idt));
+    smp_cr3 = (u32)read_cr3();
+    smp_cr4 = (u32)read_cr4();
+    put_trampoline(SMP_PAGE);
+    put_trampoline(SMP_OTHER_PAGE);
+    trap_set_hook(VECTOR_IPI, on_ipi);
+    trap_set_hook(EXC_NMI, on_nmi);
+    start(0, ICR_OTHERS, SMP_PAGE);
+    for (unsigned i = 0; i < PATIENCE / 1000 && smp_arrivals + 1 < cpus; i++)
+        __asm__ volatile("pause");
+    settle();
+    check_eq("smp.all_start_by_one_ipi", smp_arrivals + 1, cpus);
+    /* Should they not: APIC IDs of a machine without holes. */
+    for (u32 id = 0; id < cpus && smp_arrivals + 1 < cpus; id++) {
+        if (id != apic_id() && !has_started(id))
+            start(id, 0, SMP_PAGE);
+    }
+    check_eq("smp.all_start", smp_arrivals + 1, cpus);
+    count = smp_arrivals;
+    bool distinct = true;
+    for (unsigned i = 0; i < count; i++) {
+        (void)wait_starts(&others[i], 1);
+        for (unsigned j = 0; j < i; j++)
+            distinct = distinct && others[i].id != others[j].id;
+        distinct = distinct && others[i].id != apic_id();
+    }
+    check("smp.ids_differ", distinct);
+}
+
+/* One after the other, each waited for: none is lost and none comes twice. */
+static unsigned interrupt(struct other *other, volatile unsigned *counter, u32 command)
+{
+    unsigned sent = 0;
+
+    while (sent < NMIS) {
+        unsigned before = *counter;
+        apic_send(other->id, command);
+        for (unsigned i = 0; i < PATIENCE / 1000 && *counter == before; i++)
+            __asm__ volatile("pause");
+        if (*counter != before + 1)
+            break;
+        sent++;
+    }
+    return sent;
+}
+
+static void interrupts(void)
+{
+    static const struct {
+        enum order order;
+        const char *name;
+    } states[] = {{WAIT, "running"}, {EXIT, "exiting"}, {HALT, "halted"}};
+    char name[64];
+
+    for (size_t s = 0; s < ARRAY_SIZE(states); s++) {
+        unsigned nmis = 0, ipis = 0;
+        (void)all_do(states[s].order);
+        for (unsigned i = 0; i < count; i++) {
+            nmis += interrupt(&others[i], &others[i].nmis, ICR_NMI);
+            if (states[s].order == HALT)
+                ipis += interrupt(&others[i], &others[i].ipis, ICR_FIXED | VECTOR_IPI);
+        }
+        print_to(name, sizeof(name), "smp.nmis_%s", states[s].name);
+        check_eq(name, nmis, (u64)count * NMIS);
+        if (states[s].order == HALT)
+            check_eq("smp.ipis_wake", ipis, (u64)count * NMIS);
+        order = WAIT;
+        apic_send(0, ICR_OTHERS | ICR_FIXED | VECTOR_IPI);
+    }
+}
+
+static void restart_one(struct other *other, enum order state, u32 where, bool *stops, bool *starts,
+                        bool *ignores)
+{
+    unsigned before = other->starts;
+
+    apic_send(other->id, ICR_INIT);
+    settle();
+    u64 turns = other->turns;
+    settle();
+    *stops = *stops && other->turns == turns && other->starts == before;
+    order = state == STOP ? WAIT : state;
+    apic_send(other->id, ICR_STARTUP | where >> 12);
+    *starts = wait_starts(other, before + 1) && *starts;
+    apic_send(other->id, ICR_STARTUP | where >> 12);
+    settle();
+    *ignores = *ignores && other->starts == before + 1;
+}
+
+static void check_in(const char *state, const char *what, bool good)
+{
+    char name[64];
+    print_to(name, sizeof(name), "smp.%s.%s", state, what);
+    check(name, good);
+}
+
+static void restart(void)
+{
+    static const struct {
+        enum order order;
+        const char *name;
+        u32 where;
+    } states[] = {
+        {WAIT, "running", SMP_PAGE}, {STOP, "stopped", SMP_OTHER_PAGE}, {EXIT, "exiting", SMP_PAGE}};
+
+    for (size_t s = 0; s < ARRAY_SIZE(states); s++) {
+        bool stops = true, starts = true, ignores = true;
+        (void)all_do(states[s].order);
+        for (unsigned i = 0; i < count; i++) {
+            order = states[s].order;
+            restart_one(&others[i], states[s].order, states[s].where, &stops, &starts, &ignores);
+        }
+        check_in(states[s].name, "init_stops", stops);
+        check_in(states[s].name, "sipi_starts", starts);
+        check_in(states[s].name, "second_sipi_ignored", ignores);
+    }
+}
+
+/* Whatever is sent in whatever order: an INIT and a SIPI bring each CPU back. */
+static void storm(void)
+{
+    u32 random = 12345;
+    bool back = true;
+
+    (void)all_do(WAIT);
+    for (unsigned i = 0; i < 400; i++) {
+        static const u32 commands[] = {ICR_INIT, ICR_STARTUP | SMP_PAGE >> 12,
+                                       ICR_STARTUP | SMP_OTHER_PAGE >> 12, ICR_FIXED | VECTOR_IPI};
+        random = random * 1103515245 + 12345;
+        apic_send(others[(random >> 16) % count].id, commands[(random >> 24) % ARRAY_SIZE(commands)]);
+    }
+    settle();
+    for (unsigned i = 0; i < count; i++) {
+        unsigned starts = others[i].starts;
+        start(others[i].id, 0, SMP_PAGE);
+        back = wait_starts(&others[i], starts + 1) && back;
+    }
+    check("smp.storm_survived", back);
+}
+
+/*
+ * Each CPU writes again after it has seen that the hypercall is over: one of them meets the violation each
+ * time, and opens the page for all.
+ */
+static void shoot_down(const char *name)
+{
+    u64 at = (u64)page, before = 0, after = 0, nmis = 0, answered = 0;
+    char text[64];
+
+    (void)all_do(COUNT);
+    (void)all_do(WAIT);
+    for (unsigned i = 0; i < count; i++) {
+        before += others[i].violations;
+        nmis -= others[i].nmis;
+    }
+    (void)all_do(HAMMER);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        struct hypercall call = hypercall(HYPERCALL_TEST_PROTECT, at, at + sizeof(page), 1);
+        answered += call.vector == NO_FAULT && call.status == HYPERCALL_OK;
+        epoch++;
+        for (unsigned i = 0; i < count; i++) {
+            for (unsigned n = 0; n < PATIENCE / 100 && others[i].seen != epoch; n++)
+                __asm__ volatile("pause");
+            answered += others[i].seen == epoch;
+        }
+    }
+    (void)all_do(COUNT);
+    (void)all_do(WAIT);
+    for (unsigned i = 0; i < count; i++) {
+        after += others[i].violations;
+        nmis += others[i].nmis;
+    }
+    print_to(text, sizeof(text), "smp.%s_all_rounds", name);
+    check_eq(text, answered, (u64)ROUNDS * (count + 1));
+    print_to(text, sizeof(text), "smp.%s_no_stale_write", name);
+    check(text, after - before >= ROUNDS);
+    print_to(text, sizeof(text), "smp.%s_no_nmi_seen", name);
+    check_eq(text, nmis, 0);
+}
+
+static void umbra_memory(void)
+{
+    u64 end;
+    u64 wrong = 0, turned = 0;
+
+    if (!umbra_region(&umbra_page, &end)) {
+        note_skipped("smp.umbra_memory", "where Umbra's memory lies is not known");
+        return;
+    }
+    bool good = all_do(TOUCH);
+    volatile u64 *at = (volatile u64 *)(umbra_page + 2048);
+    for (unsigned i = 0; i < ROUNDS; i++)
+        at[0] = i;
+    good = all_do(WAIT) && good;
+    for (unsigned i = 0; i < count; i++) {
+        wrong += others[i].wrong;
+        turned += others[i].turns != 0;
+    }
+    check("smp.umbra_memory_used_at_once", good && turned == count);
+    check_eq("smp.umbra_memory_is_ones_afterwards", ((volatile u64 *)umbra_page)[1], ~0ull);
+    fact("smp.umbra_memory_not_ones", wrong);
+}
+
+static void apic_off(void)
+{
+    bool off = all_do(APIC_OFF) && all_do(WAIT), on;
+
+    for (unsigned i = 0; i < count; i++)
+        off = off && (others[i].apic_base & APIC_BASE_ENABLE) == 0;
+    check("smp.apic_off_seen", off);
+    shoot_down("apic_off");
+    on = all_do(APIC_ON) && all_do(WAIT);
+    for (unsigned i = 0; i < count; i++)
+        on = on && (others[i].apic_base & APIC_BASE_ENABLE) != 0;
+    check("smp.apic_on_again", on);
+    interrupts();
+}
+
+static void x2apic(void)
+{
+    bool good = true;
+
+    if (!(cpuid(1, 0).ecx & BIT(21))) {
+        note_skipped("smp.x2apic", "the CPU has none");
+        return;
+    }
+    (void)all_do(X2APIC);
+    for (unsigned i = 0; i < count; i++) {
+        for (unsigned n = 0; n < PATIENCE / 100 && !(others[i].apic_base & APIC_BASE_X2APIC); n++)
+            __asm__ volatile("pause");
+        good = good && (others[i].apic_base & APIC_BASE_X2APIC);
+    }
+    check("smp.x2apic", apic_enable_x2apic() && all_do(WAIT) && good);
+    interrupts();
+}
+
+void group_smp(void)
+{
+    const char *cpus = option(boot.command_line, "cpus");
+
+    start_all(cpus != NULL ? number(cpus, NULL) : 1);
+    if (count == 0)
+        return;
+    interrupts();
+    restart();
+    storm();
+    if (under_umbra && test_build) {
+        shoot_down("shoot_down");
+        umbra_memory();
+        apic_off();
+    } else {
+        note_skipped("smp.shoot_down", "no test hypercalls");
+    }
+    x2apic();
+    if (under_umbra && test_build)
+        shoot_down("x2apic");
+}
