@@ -53,6 +53,8 @@ $(BUILD)/obj/%.c.o: %.c
 	@$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
 
 $(COLD:%=$(BUILD)/obj/%.o): CFLAGS += -Os
+# Ordinary walks: instructions are counted there, see bench-paging.
+$(BUILD)/obj/mm/walk-quick.c.o: CFLAGS += -momit-leaf-frame-pointer
 
 $(BUILD)/obj/%.S.o: %.S $(BUILD)/asm-offsets.h
 	@mkdir -p $(@D)
@@ -81,7 +83,7 @@ UNIT_TESTS += decode-zydis
 unit-decode-zydis := arch/decode.c arch/decode-tables.c
 unit-libs-decode-zydis := -lZydis
 UNIT_TESTS += guest-mem
-unit-guest-mem := mm/guest-mem.c mm/guest-paging.c mm/memmap.c mm/linear.c mm/walk.c mm/fault.c mm/paging.c mm/paging-format.c mm/permission.c
+unit-guest-mem := mm/guest-mem.c mm/guest-paging.c mm/memmap.c mm/linear.c mm/walk.c mm/walk-quick.c mm/fault.c mm/paging.c mm/paging-format.c mm/permission.c
 UNIT_TESTS += vmx-controls
 unit-vmx-controls := vmx/controls.c vmx/cr0.c
 UNIT_TESTS += nested-vmx-exit
@@ -136,7 +138,7 @@ unit-guest-multiboot-damage := tests/unit/multiboot-guest.c $(guest-loaders)
 
 # The paging core against its specification: millions of cases, so built fast, with only the undefined-behaviour
 # sanitizer; NAME-asan is the same test with all of them and fewer cases.
-paging-core := mm/paging.c mm/paging-format.c mm/permission.c mm/walk.c mm/fault.c mm/linear.c
+paging-core := mm/paging.c mm/paging-format.c mm/permission.c mm/walk.c mm/walk-quick.c mm/fault.c mm/linear.c
 paging-twin := tests/unit/paging-case.c tests/unit/paging-compare.c $(wildcard tests/specification/*.c)
 UNIT_TESTS += paging
 unit-paging := $(paging-core)
@@ -226,7 +228,7 @@ test-boot: setup
 	@tests/system/test-boot --cpu $(CPU) --results $(BUILD)/results/boot
 
 # The paging core alone, on the host: the hypervisor's objects, counted by valgrind.
-$(BUILD)/bench/paging: tests/bench/paging.c $(patsubst %,$(BUILD)/obj/mm/%.c.o,paging paging-format permission walk)
+$(BUILD)/bench/paging: tests/bench/paging.c $(patsubst %,$(BUILD)/obj/mm/%.c.o,paging paging-format permission walk walk-quick)
 	@mkdir -p $(@D)
 	@echo "  HOSTCC  $@"
 	@$(HOSTCC) -std=gnu17 -O2 -g -no-pie $(WARNINGS) -I. $^ -o $@

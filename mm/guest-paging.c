@@ -88,7 +88,5 @@ void guest_paging_settled(void)
     end = align_down(end, PAGE_SIZE);
     if (start >= end)
         return;
-    guest_paging_memory.window = phys_to_virt(hpa(start));
-    guest_paging_memory.window_start = start;
-    guest_paging_memory.window_bytes = end - start;
+    paging_set_window(&guest_paging_memory, phys_to_virt(hpa(start)), start, end - start);
 }

@@ -6,6 +6,7 @@
 #include "mm/linear.h"
 #include "arch/string.h"
 #include "arch/x86.h"
+#include "mm/walk-quick.h"
 
 #define LINEAR_32_BIT BITS(31, 0)
 
@@ -160,7 +161,7 @@ static enum linear_status translate_1d(const struct linear_context *context, u64
 {
     struct walk walk;
 
-    switch (walk_and_mark(context->paging, context->memory, context->root, linear, access, &walk)) {
+    switch (walk_translate_and_mark(context->paging, context->memory, context->root, linear, access, &walk)) {
     case WALK_OK:
         *address = walk.address;
         return LINEAR_OK;
@@ -178,23 +179,21 @@ static enum linear_status translate_2d(const struct linear_context *context, u64
 {
     const struct walk_2d_tables tables = {context->paging, context->root, context->host, context->host_root};
     struct walk_2d walk;
-    enum walk_status status = walk_2d_and_mark(&tables, context->memory, linear, access, &walk);
-    const struct walk *failed = walk.stage == WALK_STAGE_HOST ? &walk.host : &walk.guest;
+    enum walk_status status = walk_translate_2d_and_mark(&tables, context->memory, linear, access, &walk);
 
-    switch (status) {
-    case WALK_OK:
+    if (status == WALK_OK) {
         *address = walk.address;
         return LINEAR_OK;
-    case WALK_FAULT:
-        if (walk.stage == WALK_STAGE_GUEST)
-            return page_fault(context, &failed->fault, linear, result);
-        result->fault = failed->fault;
-        return LINEAR_HOST_FAULT;
-    case WALK_NOT_MEMORY:
-        return not_memory(failed, result);
-    default:
-        return LINEAR_CONTENDED;
     }
+    const struct walk *failed = walk.stage == WALK_STAGE_HOST ? &walk.host : &walk.guest;
+    if (status == WALK_NOT_MEMORY)
+        return not_memory(failed, result);
+    if (status != WALK_FAULT)
+        return LINEAR_CONTENDED;
+    if (walk.stage == WALK_STAGE_GUEST)
+        return page_fault(context, &failed->fault, linear, result);
+    result->fault = failed->fault;
+    return LINEAR_HOST_FAULT;
 }
 
 /* The pieces of the operand in its one or two pages, translated. */
@@ -284,7 +283,7 @@ static bool translate_fetch_2d(const struct linear_context *context, u64 linear,
     const struct walk_2d_tables tables = {context->paging, context->root, context->host, context->host_root};
     struct walk_2d walked;
 
-    if (walk_2d(&tables, context->memory, linear, access, &walked) != WALK_OK)
+    if (walk_translate_2d(&tables, context->memory, linear, access, &walked) != WALK_OK)
         return false;
     *address = walked.address;
     return true;
@@ -297,7 +296,7 @@ static bool translate_fetch(const struct linear_context *context, u64 linear, u6
 
     if (context->host != NULL)
         return translate_fetch_2d(context, linear, access, address);
-    if (walk(context->paging, context->memory, context->root, linear, access, &walked) != WALK_OK)
+    if (walk_translate(context->paging, context->memory, context->root, linear, access, &walked) != WALK_OK)
         return false;
     *address = walked.address;
     return true;

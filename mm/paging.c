@@ -26,6 +26,88 @@ static u64 plain_page(struct paging_role role, unsigned level)
     return bits | reserved | ENTRY_PS;
 }
 
+/* --- mm/walk-quick.c --- */
+
+/* The bit that is 1 in an entry which grants a right; XD is 0 there, see quick_kind(). */
+static u64 granting_bit(bool ept, unsigned right)
+{
+    switch (right) {
+    case RIGHT_W:
+        return PTE_W;
+    case RIGHT_U:
+        return PTE_U;
+    case RIGHT_X:
+        return ept ? EPTE_X : 0;
+    default:
+        return EPTE_XU;
+    }
+}
+
+/*
+ * From the engine's set of faulting combinations: but for shadow stacks and keys, each rule wants one right,
+ * or in some modes that the page is no user's. A right without which nothing faults is of no account.
+ */
+static void quick_kind(struct paging *paging, unsigned kind)
+{
+    struct paging_quick *quick = &paging->quick;
+    bool ept = role_is_ept(paging->role);
+    bool writes = (kind & (ACCESS_WRITE | ACCESS_FETCH)) == ACCESS_WRITE;
+    u64 faults = paging->permission.faults[kind];
+    u64 value = paging->accessed | PTE_P, mask = value;
+    u64 leaf = PTE_P | (ept ? 6u << EPTE_TYPE_SHIFT : 0) | (writes ? paging->dirty : 0);
+    unsigned best = RIGHTS_ALL_BUT_SS;
+
+    if ((faults >> best & 1) != 0) {
+        best &= ~(unsigned)RIGHT_U;
+        mask |= PTE_U;
+    }
+    for (unsigned right = RIGHT_W; right <= RIGHT_XU; right <<= 1) {
+        if ((best & right) != 0 && (faults >> (best & ~right) & 1) != 0)
+            value |= granting_bit(ept, right);
+    }
+    quick->leaf_value[kind] = leaf;
+    quick->leaf_mask[kind] = paging->plain_page[1] | leaf;
+    if (!ept && (faults >> (best & ~(unsigned)RIGHT_X) & 1) != 0)
+        quick->leaf_mask[kind] |= PTE_XD;
+    if (role_has(paging->role, ROLE_PKU | ROLE_PKS) && (kind & ACCESS_FETCH) == 0)
+        value &= ~PTE_P;
+    quick->granted_value[kind] = value;
+    quick->granted_mask[kind] = mask | value;
+}
+
+static enum paging_quick_format quick_format(struct paging_role role)
+{
+    switch (role_format(role)) {
+    case PAGING_4LEVEL:
+        return role_has(role, ROLE_NPT) ? QUICK_HOST : QUICK_GUEST;
+    case PAGING_EPT4:
+        return QUICK_HOST;
+    default:
+        return QUICK_NONE;
+    }
+}
+
+static void quick_init(struct paging *paging)
+{
+    struct paging_quick *quick = &paging->quick;
+
+    quick->format = quick_format(paging->role);
+    if (quick->format == QUICK_NONE)
+        return;
+    for (unsigned kind = 0; kind < ACCESS_KINDS; kind++) {
+        if ((kind & ACCESS_SHADOW_STACK) == 0) {
+            quick_kind(paging, kind);
+        } else {
+            quick->granted_mask[kind] = quick->leaf_mask[kind] = 0;
+            quick->granted_value[kind] = quick->leaf_value[kind] = PTE_W;
+        }
+    }
+    for (unsigned level = 2; level <= 3; level++)
+        quick->large[level] = paging->plain_page[level] & ~paging->plain_page[1];
+    /* The root's entries have all reserved bits of those below; a table's XD is for the general walker. */
+    quick->table = ENTRY_ADDRESS | paging->plain_table[4] | (role_is_ept(paging->role) ? 0 : PTE_XD);
+}
+
 void paging_init(struct paging *paging, struct paging_role role)
 {
     const struct paging_format *format = &paging_formats[role_format(role)];
@@ -49,4 +131,5 @@ void paging_init(struct paging *paging, struct paging_role role)
         paging->plain_page[level] = used ? plain_page(role, level) : 0;
     }
     permission_init(&paging->permission, role);
+    quick_init(paging);
 }

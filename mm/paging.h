@@ -10,6 +10,22 @@
 #include "mm/paging-format.h"
 #include "mm/permission.h"
 
+/*
+ * What an ordinary walk of mm/walk-quick.c has to fulfil, by kind of access. `granted` is the AND of its
+ * entries, `leaf` the one that maps a 4-KByte page. They allow the access, with no reserved bit set and no
+ * flag owed, if they are `_value` under `_mask`. A mask that tells of no more than P leaves the decision to
+ * the leaf's protection key; kinds that are not quick have a value that cannot be.
+ */
+enum paging_quick_format { QUICK_NONE, QUICK_GUEST, QUICK_HOST }; /* 4-level guest tables; NPT and EPT */
+
+struct paging_quick {
+    u64 granted_mask[ACCESS_KINDS], granted_value[ACCESS_KINDS];
+    u64 leaf_mask[ACCESS_KINDS], leaf_value[ACCESS_KINDS];
+    u64 large[PAGING_LEVELS_MAX + 1]; /* [2], [3]: of these bits PS alone, if the entry maps a large page */
+    u64 table; /* the address in an entry that refers to a table; P, which it has; and bits that it has not */
+    enum paging_quick_format format;
+};
+
 struct paging {
     struct paging_role role;
     u64 present;        /* any of these bits: an entry is present */
@@ -31,6 +47,7 @@ struct paging {
      */
     const u64 *pdptes;
     struct permission permission;
+    struct paging_quick quick;
 };
 
 /*
@@ -61,10 +78,13 @@ enum memory_status {
  *
  * The window is a shortcut: one range that is the guest's, whole, and readable directly; its start and size
  * are multiples of 4 KByte (size 0: none). Aligned entries inside are loaded without a call.
+ * paging_set_window() sets it.
  */
 struct paging_memory {
     const u8 *window; /* where window_start is mapped */
     u64 window_start, window_bytes;
+    /* The same in frames; and the first frame once more, with the P of mm/walk-quick.c's table references. */
+    u64 window_frame, window_frames, window_present;
     /* One load that is not torn, of 4 or 8 bytes, aligned to its size. */
     enum memory_status (*load)(const struct paging_memory *memory, gpa_t address, unsigned bytes, u64 *value);
     /* One locked compare-and-exchange, of 4 or 8 bytes, aligned to its size. */
@@ -78,6 +98,16 @@ struct paging_memory {
      */
     bool (*writable)(const struct paging_memory *memory, gpa_t address, size_t bytes);
 };
+
+static inline void paging_set_window(struct paging_memory *memory, const void *window, u64 start, u64 bytes)
+{
+    memory->window = window;
+    memory->window_start = start;
+    memory->window_bytes = bytes;
+    memory->window_frame = start >> PAGE_SHIFT;
+    memory->window_frames = bytes >> PAGE_SHIFT;
+    memory->window_present = memory->window_frame + BIT(64 - PAGE_SHIFT);
+}
 
 /* One entry (8 bytes, aligned), read exactly once. */
 static inline enum memory_status paging_load_u64(const struct paging_memory *memory, u64 address, u64 *value)

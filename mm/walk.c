@@ -159,14 +159,6 @@ INLINE enum walk_status finish(const struct paging *paging, enum paging_format_i
 
 /* --- the second stage as seen by the first --- */
 
-/* What an access to a structure of the first stage is to the second; see mm/walk.h. */
-static unsigned table_access(const struct paging *host)
-{
-    if (!role_is_ept(host->role))
-        return ACCESS_WRITE | ACCESS_USER;
-    return role_has(host->role, ROLE_EPT_AD) ? ACCESS_WRITE : ACCESS_READ;
-}
-
 static enum walk_status walk_host(const struct stage *stage, const struct paging_memory *memory, u64 address,
                                   unsigned access, u64 supplied)
 {
@@ -202,7 +194,7 @@ static enum walk_status read_entry(const struct paging *paging, const struct pag
 
     if (stage != NULL) {
         enum walk_status status =
-            walk_host(stage, memory, where, table_access(stage->paging), FAULT_LINEAR_VALID);
+            walk_host(stage, memory, where, walk_table_access(stage->paging), FAULT_LINEAR_VALID);
         if (status != WALK_OK)
             return status;
         where = stage->result->host.address;
@@ -287,23 +279,6 @@ NOINLINE enum walk_status walk_from(const struct paging *paging, const struct pa
     return walk_rest(paging, memory, NULL, level, address, access, result);
 }
 
-NOINLINE enum walk_status walk_staged_from(const struct paging *paging, const struct paging_memory *memory,
-                                           const struct stage *stage, unsigned level, u64 address,
-                                           unsigned access, struct walk *result)
-{
-    return walk_rest(paging, memory, stage, level, address, access, result);
-}
-
-/* The entry of `level` is recorded; the general walker goes on with it. */
-INLINE enum walk_status go_on(const struct paging *paging, const struct paging_memory *memory,
-                              const struct stage *stage, unsigned level, u64 address, unsigned access,
-                              struct walk *result)
-{
-    if (stage == NULL)
-        return walk_from(paging, memory, level, address, access, result);
-    return walk_staged_from(paging, memory, stage, level, address, access, result);
-}
-
 /* The entry of `level`, whose address is recorded, is not in the window. */
 NOINLINE enum walk_status walk_outside(const struct paging *paging, const struct paging_memory *memory,
                                        unsigned level, u64 address, unsigned access, struct walk *result)
@@ -315,21 +290,10 @@ NOINLINE enum walk_status walk_outside(const struct paging *paging, const struct
     return walk_rest(paging, memory, NULL, level, address, access, result);
 }
 
-NOINLINE enum walk_status walk_staged_outside(const struct paging *paging, const struct paging_memory *memory,
-                                              const struct stage *stage, unsigned level, u64 address,
-                                              unsigned access, struct walk *result)
-{
-    struct walk_entry *entry = &result->entry[level];
-
-    if (memory->load(memory, gpa(entry->address), sizeof(entry->value), &entry->value) != MEMORY_OK)
-        return not_memory(paging, result, level, entry->address);
-    return walk_rest(paging, memory, stage, level, address, access, result);
-}
-
-/* Of a format with 8-byte entries and four or five levels. */
-INLINE enum walk_status walk_hot(const struct paging *paging, const struct paging_memory *memory,
-                                 const struct stage *stage, u64 root, u64 address, unsigned access,
-                                 struct walk *result, enum paging_format_id format)
+/* Of a format with 8-byte entries and four levels. */
+INLINE enum walk_status walk_hot(const struct paging *paging, const struct paging_memory *memory, u64 root,
+                                 u64 address, unsigned access, struct walk *result,
+                                 enum paging_format_id format)
 {
     const u64 page_type = paging_plain_bits(format, 1, true) ^ paging_plain_bits(format, 1, false);
     const u8 *window = memory->window;
@@ -337,22 +301,14 @@ INLINE enum walk_status walk_hot(const struct paging *paging, const struct pagin
     u64 denied = 0;
     unsigned level = paging_formats[format].levels;
 
-#pragma GCC unroll 5
+#pragma GCC unroll 4
     while (level >= 1) {
         u64 where = paging_entry_address(format, table, address, level);
 
-        if (stage != NULL) {
-            enum walk_status status =
-                walk_host(stage, memory, where, table_access(stage->paging), FAULT_LINEAR_VALID);
-            if (status != WALK_OK)
-                return status;
-            where = stage->result->host.address;
-        }
         u64 offset = where - memory->window_start;
         result->entry[level].address = where;
         if (unlikely(offset >= memory->window_bytes))
-            return stage == NULL ? walk_outside(paging, memory, level, address, access, result)
-                                 : walk_staged_outside(paging, memory, stage, level, address, access, result);
+            return walk_outside(paging, memory, level, address, access, result);
         u64 entry = __atomic_load_n((const u64 *)(const void *)(window + offset), __ATOMIC_RELAXED);
         result->entry[level].value = entry;
 
@@ -371,7 +327,7 @@ INLINE enum walk_status walk_hot(const struct paging *paging, const struct pagin
         table = entry & ENTRY_ADDRESS;
         level--;
     }
-    return go_on(paging, memory, stage, level, address, access, result);
+    return walk_from(paging, memory, level, address, access, result);
 }
 
 #define HOT_WALK(name, format)                                                                               \
@@ -380,30 +336,11 @@ INLINE enum walk_status walk_hot(const struct paging *paging, const struct pagin
     {                                                                                                        \
         if (unlikely((address & paging->input_reserved) != 0))                                               \
             return beyond_tables(paging, result, address, access);                                           \
-        return walk_hot(paging, memory, NULL, root, address, access, result, format);                        \
+        return walk_hot(paging, memory, root, address, access, result, format);                              \
     }
 
 HOT_WALK(walk_4level, PAGING_4LEVEL)
-HOT_WALK(walk_5level, PAGING_5LEVEL)
 HOT_WALK(walk_ept4, PAGING_EPT4)
-HOT_WALK(walk_ept5, PAGING_EPT5)
-
-/* First stages: of four levels, and all others. */
-NOINLINE enum walk_status walk_staged_4level(const struct paging *paging, const struct paging_memory *memory,
-                                             const struct stage *stage, u64 root, u64 address,
-                                             unsigned access, struct walk *result)
-{
-    return walk_hot(paging, memory, stage, root, address, access, result, PAGING_4LEVEL);
-}
-
-static enum walk_status walk_staged(const struct paging *paging, const struct paging_memory *memory,
-                                    const struct stage *stage, u64 root, u64 address, unsigned access,
-                                    struct walk *result)
-{
-    if (role_format(paging->role) == PAGING_4LEVEL)
-        return walk_staged_4level(paging, memory, stage, root, address, access, result);
-    return walk_any(paging, memory, stage, root, address, access, result);
-}
 
 /* --- one dimension --- */
 
@@ -425,14 +362,12 @@ enum walk_status walk(const struct paging *paging, const struct paging_memory *m
     switch (role_format(paging->role)) {
     case PAGING_4LEVEL:
         return walk_4level(paging, memory, root, address, access, result);
-    case PAGING_5LEVEL:
-        return walk_5level(paging, memory, root, address, access, result);
     case PAGING_EPT4:
         return walk_ept4(paging, memory, root, address, access, result);
-    case PAGING_EPT5:
-        return walk_ept5(paging, memory, root, address, access, result);
     case PAGING_32BIT:
     case PAGING_PAE:
+    case PAGING_5LEVEL:
+    case PAGING_EPT5:
         return walk_cold_format(paging, memory, root, address, access, result);
     default:
         return walk_nothing(address, result);
@@ -470,7 +405,7 @@ INLINE bool owes_flags(const struct paging *paging, const struct walk *walk, uns
 static enum walk_status may_write_entry(const struct stage *stage, const struct paging_memory *memory,
                                         u64 guest_address, u64 address)
 {
-    if (table_access(stage->paging) != ACCESS_READ)
+    if (walk_table_access(stage->paging) != ACCESS_READ)
         return WALK_OK;
     enum walk_status status = walk_host(stage, memory, guest_address, ACCESS_WRITE, FAULT_LINEAR_VALID);
     if (status != WALK_OK)
@@ -576,7 +511,7 @@ static enum walk_status walk_first_stage(const struct walk_2d_tables *tables,
         return walk_nothing(linear, guest);
     for (unsigned attempt = 0; attempt < WALK_ATTEMPTS; attempt++) {
         enum walk_status status =
-            walk_staged(tables->guest, memory, stage, tables->guest_root, linear, access, guest);
+            walk_any(tables->guest, memory, stage, tables->guest_root, linear, access, guest);
 
         if (status != WALK_OK || !stage->mark || !owes_flags(tables->guest, guest, access))
             return status;
@@ -585,18 +520,6 @@ static enum walk_status walk_first_stage(const struct walk_2d_tables *tables,
             return status;
     }
     return WALK_CONTENDED;
-}
-
-/* The access to the final address as the second stage sees it. */
-static unsigned final_access(const struct paging *host, unsigned access, unsigned guest_rights)
-{
-    if (!role_is_ept(host->role))
-        return access & ~(unsigned)ACCESS_AC;
-    if ((access & ACCESS_FETCH) != 0)
-        return ACCESS_FETCH | ((guest_rights & RIGHT_U) != 0 ? ACCESS_USER : 0);
-    if ((access & ACCESS_SHADOW_STACK) != 0)
-        return access & ~(unsigned)ACCESS_AC;
-    return access & ACCESS_WRITE;
 }
 
 /* Bits 7 to 11 of the exit qualification for the access to the final address. */
@@ -619,7 +542,7 @@ static enum walk_status walk_two_stages(const struct walk_2d_tables *tables,
 
     unsigned rights = result->guest.rights;
     result->guest_address = result->guest.address;
-    status = walk_host(&stage, memory, result->guest_address, final_access(tables->host, access, rights),
+    status = walk_host(&stage, memory, result->guest_address, walk_final_access(tables->host, access, rights),
                        final_supplied(rights));
     result->address = result->host.address;
     return status;

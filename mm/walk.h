@@ -86,6 +86,25 @@ struct walk_2d {
     enum walk_stage stage; /* WALK_FAULT and WALK_NOT_MEMORY: guest.fault or host.fault (.entry) tells */
 };
 
+/* What an access to a structure of the first stage is to the second, and what the final access is to it. */
+static inline unsigned walk_table_access(const struct paging *host)
+{
+    if (!role_is_ept(host->role))
+        return ACCESS_WRITE | ACCESS_USER;
+    return role_has(host->role, ROLE_EPT_AD) ? ACCESS_WRITE : ACCESS_READ;
+}
+
+static inline unsigned walk_final_access(const struct paging *host, unsigned access, unsigned guest_rights)
+{
+    if (!role_is_ept(host->role))
+        return access & ~(unsigned)ACCESS_AC;
+    if ((access & ACCESS_FETCH) != 0)
+        return ACCESS_FETCH | ((guest_rights & RIGHT_U) != 0 ? ACCESS_USER : 0);
+    if ((access & ACCESS_SHADOW_STACK) != 0)
+        return access & ~(unsigned)ACCESS_AC;
+    return access & ACCESS_WRITE;
+}
+
 /*
  * Translates a linear address (canonical, LAM removed) for an access as the first stage's rules name it.
  * Second stage, SDM vol. 3C 29.3.3.2, APM vol. 2 15.25.6:

@@ -10,7 +10,7 @@
 #include "arch/x86.h"
 #include "mm/fault.h"
 #include "mm/linear.h"
-#include "mm/walk.h"
+#include "mm/walk-quick.h"
 
 enum { ARENA_BYTES = 1 << 20, TABLES = 0x10000, EPT_TABLES = 0x40000, TARGET = 0x80000 };
 
@@ -18,7 +18,7 @@ enum { ARENA_BYTES = 1 << 20, TABLES = 0x10000, EPT_TABLES = 0x40000, TARGET = 0
 #define ALL_KEYS 0x55555554u /* access is disabled for every key but 0 */
 
 static _Alignas(4096) u8 arena[ARENA_BYTES];
-static struct paging_memory memory = {.window = arena, .window_bytes = ARENA_BYTES};
+static struct paging_memory memory;
 static struct paging guest, guest_keys, ept, npt;
 static volatile unsigned sink;
 
@@ -58,6 +58,7 @@ static void set_up(void)
     paging_init(&ept, paging_role_ept(&cpu, 3u << 3 | 6 | BIT(6), true, false));
     paging_init(&npt, paging_role_npt(&cpu, cr0, cr4, efer, true));
 
+    paging_set_window(&memory, arena, 0, ARENA_BYTES);
     map(PAGING_4LEVEL, TABLES, LINEAR, TARGET, 1, PTE_FLAGS);
     /* Both second stages are an identity map of the arena: one page of 2 MByte, and for EPT also of 4 KByte.
      */
@@ -101,27 +102,53 @@ static void walk_case(const struct paging *paging, u64 root, u64 address, unsign
         abort();
 }
 
-static void walk_4level(void)
+static void quick_case(const struct paging *paging, u64 root, u64 address, unsigned access)
+{
+    if (walk_quick(paging, &memory, root, address, access) == WALK_NOT_QUICK)
+        abort();
+}
+
+static void quick_4level(void)
+{
+    quick_case(&guest, TABLES, LINEAR, ACCESS_USER | ACCESS_WRITE);
+}
+
+static void quick_4level_keys(void)
+{
+    quick_case(&guest_keys, TABLES, LINEAR, ACCESS_USER);
+}
+
+static void quick_ept_4k(void)
+{
+    quick_case(&ept, EPT_TABLES + 0x10000, TARGET, ACCESS_WRITE);
+}
+
+static void quick_ept_2m(void)
+{
+    quick_case(&ept, EPT_TABLES, TARGET, ACCESS_WRITE);
+}
+
+static void record_4level(void)
 {
     walk_case(&guest, TABLES, LINEAR, ACCESS_USER);
 }
 
-static void walk_4level_keys(void)
+static void record_4level_keys(void)
 {
     walk_case(&guest_keys, TABLES, LINEAR, ACCESS_USER);
 }
 
-static void walk_ept_4k(void)
+static void record_ept_4k(void)
 {
     walk_case(&ept, EPT_TABLES + 0x10000, TARGET, ACCESS_WRITE);
 }
 
-static void walk_ept_2m(void)
+static void record_ept_2m(void)
 {
     walk_case(&ept, EPT_TABLES, TARGET, ACCESS_WRITE);
 }
 
-static void walk_mark(void)
+static void record_mark(void)
 {
     struct walk result;
 
@@ -129,28 +156,36 @@ static void walk_mark(void)
         abort();
 }
 
-static void walk_2d_case(const struct paging *host, u64 root)
+static void quick_2d_case(const struct paging *host, u64 root)
 {
     const struct walk_2d_tables tables = {&guest, TABLES, host, root};
+
+    if (walk_2d_quick(&tables, &memory, LINEAR, ACCESS_USER | ACCESS_WRITE) == WALK_NOT_QUICK)
+        abort();
+}
+
+static void quick_2d_ept_4k(void)
+{
+    quick_2d_case(&ept, EPT_TABLES + 0x10000);
+}
+
+static void quick_2d_ept_2m(void)
+{
+    quick_2d_case(&ept, EPT_TABLES);
+}
+
+static void quick_2d_npt_2m(void)
+{
+    quick_2d_case(&npt, EPT_TABLES + 0x8000);
+}
+
+static void record_2d_ept_4k(void)
+{
+    const struct walk_2d_tables tables = {&guest, TABLES, &ept, EPT_TABLES + 0x10000};
     struct walk_2d result;
 
     if (walk_2d(&tables, &memory, LINEAR, ACCESS_USER, &result) != WALK_OK)
         abort();
-}
-
-static void walk_2d_ept_4k(void)
-{
-    walk_2d_case(&ept, EPT_TABLES + 0x10000);
-}
-
-static void walk_2d_ept_2m(void)
-{
-    walk_2d_case(&ept, EPT_TABLES);
-}
-
-static void walk_2d_npt_2m(void)
-{
-    walk_2d_case(&npt, EPT_TABLES + 0x8000);
 }
 
 static void new_role(void)
@@ -168,14 +203,19 @@ static const struct {
     {"nothing", nothing},
     {"check-rights", check_rights},
     {"check-keys", check_keys},
-    {"walk-4level", walk_4level},
-    {"walk-4level-keys", walk_4level_keys},
-    {"walk-4level-and-mark", walk_mark},
-    {"walk-ept-4k", walk_ept_4k},
-    {"walk-ept-2m", walk_ept_2m},
-    {"walk-2d-ept-4k", walk_2d_ept_4k},
-    {"walk-2d-ept-2m", walk_2d_ept_2m},
-    {"walk-2d-npt-2m", walk_2d_npt_2m},
+    {"walk-4level", quick_4level},
+    {"walk-4level-keys", quick_4level_keys},
+    {"walk-ept-4k", quick_ept_4k},
+    {"walk-ept-2m", quick_ept_2m},
+    {"walk-2d-ept-4k", quick_2d_ept_4k},
+    {"walk-2d-ept-2m", quick_2d_ept_2m},
+    {"walk-2d-npt-2m", quick_2d_npt_2m},
+    {"record-4level", record_4level},
+    {"record-4level-keys", record_4level_keys},
+    {"record-4level-and-mark", record_mark},
+    {"record-ept-4k", record_ept_4k},
+    {"record-ept-2m", record_ept_2m},
+    {"record-2d-ept-4k", record_2d_ept_4k},
     {"new-role", new_role},
 };
 

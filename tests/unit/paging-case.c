@@ -304,9 +304,9 @@ void case_memory_place(struct case_memory *memory, u64 base)
     memory->writes = 0;
     memory->data_writes = 0;
     memory->disturbances = 0;
-    memory->code.window = memory->bytes;
-    memory->code.window_start = base;
-    memory->code.window_bytes = random_chance(50) ? 0 : random_below(CASE_FRAMES + 1) * PAGE_SIZE;
+    u64 frames = random_chance(50) ? CASE_FRAMES : random_below(CASE_FRAMES + 1);
+
+    paging_set_window(&memory->code, memory->bytes, base, random_chance(40) ? 0 : frames * PAGE_SIZE);
 }
 
 /* --- tables

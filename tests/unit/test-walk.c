@@ -12,6 +12,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "mm/walk-quick.h"
 #include "tests/unit/paging-case.h"
 #include "tests/unit/random.h"
 
@@ -25,7 +26,7 @@
 static struct case_memory memory;
 static struct spec_access accesses[CASE_ACCESSES_MAX];
 static unsigned access_count;
-static u64 compared, faulted;
+static u64 compared, faulted, quick;
 
 static int set_up(void **state)
 {
@@ -83,7 +84,24 @@ static const char *compare(const struct input *in, const struct spec_translation
     return case_compare_second(&in->second, &in->tables, spec, status, code);
 }
 
-/* walk() must agree and write nothing; then walk_and_mark() must agree and set the flags. */
+/* walk_quick() may give up; what it answers must be right, and only if there is no flag to set. */
+static const char *compare_quick(const struct input *in, unsigned access, const struct spec_translation *spec,
+                                 const struct spec_flag_sets *flags)
+{
+    u64 found = walk_quick(&in->tables.code, &memory.code, in->tables.spec.root, in->address, access);
+
+    if (found == WALK_NOT_QUICK)
+        return NULL;
+    quick++;
+    if (spec->result != SPEC_TRANSLATED || found != spec->address)
+        return "quick translation";
+    return flags->count != 0 ? "quick translation with a flag to set" : NULL;
+}
+
+/*
+ * walk() must agree and write nothing; then walk_and_mark() must agree and set the flags; and then, that
+ * being done, there is nothing left to set.
+ */
 static void compare_case(const struct input *in, struct spec_flag_sets *flags)
 {
     unsigned access = in->second.kind == SPEC_SECOND_NONE
@@ -99,6 +117,9 @@ static void compare_case(const struct input *in, struct spec_flag_sets *flags)
     faulted += status == WALK_FAULT;
     if (wrong != NULL || memory.writes != 0)
         fail_case(in, wrong != NULL ? wrong : "memory", "walk", &spec, status, &code, flags);
+    wrong = compare_quick(in, access, &spec, flags);
+    if (wrong != NULL || memory.writes != 0)
+        fail_case(in, wrong != NULL ? wrong : "memory", "walk_quick", &spec, status, &code, flags);
     status = walk_and_mark(paging, &memory.code, in->tables.spec.root, in->address, access, &code);
     wrong = compare(in, &spec, status, &code);
     if (wrong == NULL)
@@ -107,6 +128,10 @@ static void compare_case(const struct input *in, struct spec_flag_sets *flags)
         wrong = "walk_unchanged";
     if (wrong != NULL)
         fail_case(in, wrong, "walk_and_mark", &spec, status, &code, flags);
+    if (status == WALK_OK)
+        wrong = compare_quick(in, access, &spec, &(struct spec_flag_sets){.count = 0});
+    if (wrong != NULL)
+        fail_case(in, wrong, "walk_quick after walk_and_mark", &spec, status, &code, flags);
 }
 
 static u64 random_base(const struct spec_paging *spec)
@@ -156,8 +181,10 @@ static u64 random_target(const struct spec_paging *spec)
 static void build(struct input *in)
 {
     struct spec_paging *spec = &in->tables.spec;
-    struct case_chain chain = {
-        .spec = spec, .address = in->address, .odd_percent = random_chance(50) ? 4 : 0};
+    struct case_chain chain = {.spec = spec,
+                               .address = in->address,
+                               .odd_percent = random_chance(50) ? 4 : 0,
+                               .plain_percent = random_chance(40) ? 95 : 0};
     unsigned levels = spec_levels(spec->format);
 
     chain.leaf_level = case_random_leaf_level(spec);
@@ -174,7 +201,7 @@ static void build(struct input *in)
         chain.table_host[3] = chain.table_address[3] += random_below(128) * 32;
     spec->root = levels == 0 ? random_u64() : chain.table_address[levels];
     if (levels >= 4 && !spec_is_ept(spec->format))
-        spec->root |= random_u64() & (BITS(62, 61) | 0xFFF); /* LAM and PCID bits are no address */
+        spec->root |= random_u64() & (random_chance(30) ? BITS(62, 61) | 0xFFF : 0xFFF); /* LAM and PCID */
     else if (spec->format == SPEC_32BIT)
         spec->root |= random_u64() & (BITS(63, 32) | 0xFFF);
     if (levels == 0)
@@ -221,8 +248,10 @@ static void random_second_case(struct input *in, struct spec_flag_sets *flags)
 
 static void report(const char *name, u64 before, u64 faults_before)
 {
-    printf("  %-8s %9llu walks compared, %llu of them faults\n", name,
-           (unsigned long long)(compared - before), (unsigned long long)(faulted - faults_before));
+    printf("  %-8s %9llu walks compared, %llu of them faults, %llu quick\n", name,
+           (unsigned long long)(compared - before), (unsigned long long)(faulted - faults_before),
+           (unsigned long long)quick);
+    quick = 0;
 }
 
 static void guest_tables(void **state)
