@@ -73,6 +73,8 @@ static const struct deviation {
     {TCG, ANYWHERE, "svm-exits.ring3.wbinvd.*", "the intercept comes before the check of CPL"},
     {TCG, ANYWHERE, "svm-exits.ring3.xsetbv.*", "the intercept comes before the check of CPL"},
     {TCG, ANYWHERE, "svm-maps.io.*.address", "EXITINFO1 lacks address size and segment (APM 2 15.10.2)"},
+    {TCG, ANYWHERE, "svm-exceptions.of.*", "#OF of INTO is not intercepted"},
+    {TCG, ANYWHERE, "svm-exceptions.delivery.df_*", "#DF is not intercepted"},
     {TCG, BARE, "exceptions.invd_ring3", "INVD does not check CPL"},
 };
 

@@ -347,5 +347,6 @@ void group_svm_instructions(void);
 void group_svm_checks(void);
 void group_svm_exits(void);
 void group_svm_maps(void);
+void group_svm_exceptions(void);
 
 #endif

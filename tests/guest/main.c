@@ -45,6 +45,7 @@ static const struct {
     {"svm-checks", group_svm_checks},
     {"svm-exits", group_svm_exits},
     {"svm-maps", group_svm_maps},
+    {"svm-exceptions", group_svm_exceptions},
     {"hostile-vmx", group_hostile_vmx},
 };
 
