@@ -212,7 +212,10 @@ void nested_svm_enter(struct vcpu *vcpu, struct svm_slot *slot)
     u8 tlb_control = slot->vmcb12->control.tlb_control;
     if (tlb_control != TLB_CONTROL_NOTHING)
         nested_svm_obey_tlb_control(nested, tlb_control);
-    nested_svm_translate(vcpu);
     vcpu->gpr[GPR_RAX] = slot->vmcb02->save.rax;
     svm_switch_to_l2(svm, slot->vmcb02, slot->vmcb02_address, nested->interrupts);
+    if (__builtin_expect(vcpu->nmi_pending || svm->init_pending, 0) && !nested_svm_take_held(vcpu))
+        return;
+    /* Not earlier: a flush that it asks for must not be lost with an L2 that does not run. */
+    nested_svm_translate(vcpu);
 }

@@ -159,10 +159,16 @@ static void finish_delivery(struct nested_svm *nested)
     struct vmcb_control *control = &nested->slot->vmcb02->control;
 
     control->event_inj = event_to_finish(nested, control->exit_int_info);
-    if (control->event_inj == 0)
+    if (control->event_inj == 0) {
         nested->injected.event = 0;
-    else
-        control->n_rip = nested->injected.next_rip;
+        return;
+    }
+    control->n_rip = nested->injected.next_rip;
+    /* A virtual interrupt: QEMU's TCG takes V_IRQ away after the delivery only, which injection finishes now.
+     */
+    if (control->event_inj == (EVENT_VALID | EVENT_TYPE_INTR | (control->v_intr & V_INTR_VECTOR) >> 32) &&
+        nested->injected.event == 0)
+        control->v_intr &= ~V_IRQ;
 }
 
 /* An exception that only Umbra's step asked for is L2's own; so is an NMI, which comes again. */
@@ -188,6 +194,28 @@ static enum exit_action init(struct vcpu *vcpu)
     svm_set_gif(svm_of(vcpu), true);
     vcpu->gpr[GPR_RAX] = svm_of(vcpu)->vmcb01->save.rax;
     return svm_handle(svm_of(vcpu), VMEXIT_INIT);
+}
+
+/*
+ * With the exit it stays pending, since that clears GIF, and what was to be injected is named for L1 to
+ * inject it again. An NMI that L2 is to have after another event comes with a later VMRUN or STGI.
+ */
+bool nested_svm_take_held(struct vcpu *vcpu)
+{
+    const struct svm_slot *slot = nested_svm_of(vcpu)->slot;
+    struct vmcb_control *control = &slot->vmcb02->control;
+    u64 code = svm_of(vcpu)->init_pending ? VMEXIT_INIT : VMEXIT_NMI;
+
+    if (svm_intercepts_code(&slot->control, code)) {
+        control->exit_int_info = control->event_inj;
+        nested_svm_reflect(vcpu, code, 0, 0);
+    } else if (code == VMEXIT_INIT) {
+        (void)init(vcpu);
+    } else if (control->event_inj == 0) {
+        vcpu->nmi_pending = false;
+        svm_event_nmi(svm_of(vcpu));
+    }
+    return vcpu->l2_running;
 }
 
 /*

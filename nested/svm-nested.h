@@ -106,6 +106,9 @@ void nested_svm_enter(struct vcpu *vcpu, struct svm_slot *slot);
 enum exit_action nested_svm_l2_exit(struct vcpu *vcpu, u32 index);
 /* L1 sees a VMEXIT of L2 with this code and EXITINFO; vmcb02 holds L2's state. L1 is the one to go on. */
 void nested_svm_reflect(struct vcpu *vcpu, u64 code, u64 info_1, u64 info_2);
+/* VMRUN sets L1's GIF, for which an NMI or INIT has waited: L2 gets it, or L1 at once if it asked for that
+ * exit. False: L2 does not run. */
+bool nested_svm_take_held(struct vcpu *vcpu);
 /* VMRUN refused vmcb12: VMEXIT_INVALID, and nothing of the state save area changes. */
 void nested_svm_refuse(struct vcpu *vcpu);
 

@@ -75,6 +75,7 @@ static const struct deviation {
     {TCG, ANYWHERE, "svm-maps.io.*.address", "EXITINFO1 lacks address size and segment (APM 2 15.10.2)"},
     {TCG, ANYWHERE, "svm-exceptions.of.*", "#OF of INTO is not intercepted"},
     {TCG, ANYWHERE, "svm-exceptions.delivery.df_*", "#DF is not intercepted"},
+    {TCG, ANYWHERE, "svm-events.virtual.same_priority", "a virtual interrupt of V_TPR's priority is taken"},
     {TCG, BARE, "exceptions.invd_ring3", "INVD does not check CPL"},
 };
 

@@ -348,5 +348,6 @@ void group_svm_checks(void);
 void group_svm_exits(void);
 void group_svm_maps(void);
 void group_svm_exceptions(void);
+void group_svm_events(void);
 
 #endif

@@ -46,6 +46,7 @@ static const struct {
     {"svm-exits", group_svm_exits},
     {"svm-maps", group_svm_maps},
     {"svm-exceptions", group_svm_exceptions},
+    {"svm-events", group_svm_events},
     {"hostile-vmx", group_hostile_vmx},
 };
 
