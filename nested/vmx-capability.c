@@ -281,6 +281,7 @@ void nested_vmx_capability_compute(const struct vmx_hardware *hardware,
         set_msr(capability, MSR_IA32_VMX_VMFUNC,
                 hardware_msr(hardware, MSR_IA32_VMX_VMFUNC) & VMFUNC_EPTP_SWITCHING);
     }
+    vmcs12_offer_fields(capability);
     set_msr(capability, MSR_IA32_VMX_VMCS_ENUM, (u64)vmcs12_highest_index(capability) << 1);
     compute_valid_bits(hardware, capability);
 }

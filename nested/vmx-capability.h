@@ -53,12 +53,15 @@ struct vmx_hardware {
     bool la57, lam, bus_lock, rtm, cet_shadow_stack, cet_ibt;
 };
 
+enum { NESTED_VMX_FIELD_SLOTS = 512 };
+
 struct nested_vmx_capability {
     u64 msr[VMX_MSRS]; /* index: number - MSR_IA32_VMX_BASIC */
     unsigned maxphyaddr;
     /* Bits that may be set: of MSRs that the VMCS has fields of, and of CR3. */
     u64 debugctl_valid, efer_valid, perf_global_valid, s_cet_valid, cr3_valid;
     bool la57, rtm;
+    u64 fields[NESTED_VMX_FIELD_SLOTS / 64]; /* which fields L1's VMCS has: nested/vmx-fields.h */
 };
 
 /* Where the bits of a word are that L1 gets through: "allowed" as a TRUE capability MSR has it. */

@@ -42,9 +42,11 @@ static enum exit_action fail(struct vcpu *vcpu, u32 reason, u64 qualification)
  * kvm-unit-tests' PML test does. The shadow is such a mapping, so it must not be kept. One with VPIDs has to
  * execute INVEPT anyway.
  */
-static void see_cleared_dirty_flags(const struct vmcs12 *vmcs12)
+static void enter_without_vpid(struct vcpu *vcpu, const struct vmcs12 *vmcs12)
 {
-    if ((vmcs12_secondary(vmcs12) & (SECONDARY_PML | SECONDARY_VPID)) == SECONDARY_PML)
+    /* That of the exit before is made up for, too. */
+    nested_vmx_invalidate_linear(vcpu, 0);
+    if ((vmcs12_secondary(vmcs12) & SECONDARY_PML) != 0)
         shadow_invalidate_pointer(nested_vmx_shadow(), vmcs12->ept_pointer);
 }
 
@@ -62,14 +64,16 @@ enum exit_action nested_vmx_enter(struct vcpu *vcpu, bool launch)
     vmcs02_load(vcpu, nested);
     if (!load_pdptes(vmcs12))
         return fail(vcpu, REASON_ENTRY_GUEST_STATE, QUALIFICATION_PDPTE);
-    u32 failed = msr_list_load(vcpu, vmcs12->entry_msr_load, vmcs12->entry_msr_load_count);
-    if (failed != MSR_LIST_DONE) {
-        nested->dirty = VMCS12_ALL;
-        return fail(vcpu, REASON_ENTRY_MSR_LOADING, failed);
+    if (vmcs12->entry_msr_load_count != 0) {
+        u32 failed = msr_list_load(vcpu, vmcs12->entry_msr_load, vmcs12->entry_msr_load_count);
+        if (failed != MSR_LIST_DONE) {
+            nested->dirty = VMCS12_ALL;
+            return fail(vcpu, REASON_ENTRY_MSR_LOADING, failed);
+        }
     }
     inject(vmcs12);
-    l2_flush_without_vpid(vcpu, vmcs12);
-    see_cleared_dirty_flags(vmcs12);
+    if ((vmcs12_secondary(vmcs12) & SECONDARY_VPID) == 0)
+        enter_without_vpid(vcpu, vmcs12);
     l2_acquire_tables(vcpu, nested);
     vcpu->l2_running = true;
     if (state->active->launched)

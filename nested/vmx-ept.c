@@ -166,12 +166,6 @@ void l2_acquire_tables(struct vcpu *vcpu, struct nested_vmx *nested)
         use_own_tables(vcpu, state, &nested->vmcs12);
 }
 
-void l2_flush_without_vpid(struct vcpu *vcpu, const struct vmcs12 *vmcs12)
-{
-    if (l1_vpid(vmcs12) == 0)
-        nested_vmx_invalidate_linear(vcpu, 0);
-}
-
 /* --- exits --- */
 
 #define SUPPLIED_FIRST_STAGE                                                                                 \

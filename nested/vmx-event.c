@@ -12,33 +12,10 @@
 #include "nested/vmx-vmcs02.h"
 #include "vmx/exit-reason.h"
 
-static bool nmi_exiting(const struct vmcs12 *vmcs12)
-{
-    return (vmcs12->pin_controls & PIN_NMI_EXITING) != 0;
-}
-
-static bool virtual_nmis(const struct vmcs12 *vmcs12)
-{
-    return (vmcs12->pin_controls & PIN_VIRTUAL_NMIS) != 0;
-}
-
 static bool injects_nmi(const struct vmcs12 *vmcs12)
 {
     const u64 mask = INTERRUPTION_VALID | INTERRUPTION_TYPE;
     return (vmcs12->entry_interruption & mask) == (INTERRUPTION_VALID | INTERRUPTION_NMI);
-}
-
-void l2_take_nmi_blocking(struct vmcs02_state *state, const struct vmcs12 *vmcs12)
-{
-    state->nmi_blocked = nmi_exiting(vmcs12) && !virtual_nmis(vmcs12) &&
-                         (vmcs12->guest_interruptibility & BLOCKING_BY_NMI) != 0;
-}
-
-u32 l2_nmi_controls(const struct vmcs02_state *state, const struct vmcs12 *vmcs12)
-{
-    if (!nmi_exiting(vmcs12))
-        return (u32)PRIMARY_NMI_WINDOW;
-    return state->nmi_blocked ? 0 : (u32)PRIMARY_MONITOR_TRAP_FLAG;
 }
 
 /*
@@ -47,28 +24,9 @@ u32 l2_nmi_controls(const struct vmcs02_state *state, const struct vmcs12 *vmcs1
  */
 u32 l2_interruptibility(const struct vmcs12 *vmcs12)
 {
-    if (!virtual_nmis(vmcs12) && (nmi_exiting(vmcs12) || injects_nmi(vmcs12)))
+    if (!l1_has_virtual_nmis(vmcs12) && (l1_exits_by_nmi(vmcs12) || injects_nmi(vmcs12)))
         return (u32)(vmcs12->guest_interruptibility & ~BLOCKING_BY_NMI);
     return vmcs12->guest_interruptibility;
-}
-
-bool l2_interruptibility_differs(const struct vmcs12 *vmcs12)
-{
-    return nmi_exiting(vmcs12) && !virtual_nmis(vmcs12);
-}
-
-u32 l2_saved_interruptibility(const struct vmcs02_state *state, const struct vmcs12 *vmcs12, u64 hardware)
-{
-    if (nmi_exiting(vmcs12) && !virtual_nmis(vmcs12))
-        return (u32)((hardware & ~BLOCKING_BY_NMI) | (state->nmi_blocked ? BLOCKING_BY_NMI : 0));
-    return (u32)hardware;
-}
-
-u64 l1_nmi_blocking_after_exit(const struct vmcs12 *vmcs12, bool nmi_exit)
-{
-    if (nmi_exit)
-        return BLOCKING_BY_NMI;
-    return virtual_nmis(vmcs12) ? 0 : vmcs12->guest_interruptibility & BLOCKING_BY_NMI;
 }
 
 void l2_set_step(struct vcpu *vcpu, bool on)

@@ -96,9 +96,9 @@ static void load_host_segments(const struct vmcs12 *vmcs12, bool host64)
     load_data_segment(vmcs12, VMCS_GS, vmcs12->host_gs_base);
     load_segment(VMCS_TR, selector[VMCS_TR], vmcs12->host_tr_base, HOST_TR_LIMIT, HOST_TSS);
     load_segment(VMCS_LDTR, 0, 0, 0, (u32)RIGHTS_UNUSABLE);
-    vmwrite_unchecked(VMCS_GUEST_GDTR_BASE, vmcs12->host_gdtr_base);
+    vmwrite_from(VMCS_GUEST_GDTR_BASE, &vmcs12->host_gdtr_base);
     vmwrite_unchecked(VMCS_GUEST_GDTR_LIMIT, HOST_DT_LIMIT);
-    vmwrite_unchecked(VMCS_GUEST_IDTR_BASE, vmcs12->host_idtr_base);
+    vmwrite_from(VMCS_GUEST_IDTR_BASE, &vmcs12->host_idtr_base);
     vmwrite_unchecked(VMCS_GUEST_IDTR_LIMIT, HOST_DT_LIMIT);
 }
 
@@ -110,25 +110,26 @@ static void load_host_control_registers(struct vcpu *vcpu, const struct vmcs12 *
 
     vmx_set_guest_cr0((vmcs12->host_cr0 & loaded) | (read_cr0() & (CR0_CD | CR0_NW)) | CR0_ET);
     vmx_set_guest_cr4(cr4);
-    vmwrite_unchecked(VMCS_GUEST_CR3, vmcs12->host_cr3);
+    vmwrite_from(VMCS_GUEST_CR3, &vmcs12->host_cr3);
     if (!host64 && (cr4 & CR4_PAE) != 0 && !vmx_load_pdptes())
         vmx_abort(vcpu, ABORT_HOST_PDPTE);
 }
 
 /* vmcs01 is current. `blocking`: NMI blocking of L1 from now on. */
-static void load_host_state(struct vcpu *vcpu, const struct carried_registers *kept, u64 blocking)
+static void load_host_state(struct vcpu *vcpu, const struct switch_plan *plan,
+                            const struct carried_registers *kept, u64 blocking)
 {
     const struct vmcs12 *vmcs12 = &nested_vmx_of(vcpu)->vmcs12;
     bool host64 = (vmcs12->exit_controls & EXIT_HOST_64) != 0;
 
     load_host_control_registers(vcpu, vmcs12, host64);
-    l1_switched_registers_load(vmcs12, kept);
+    l1_switched_registers_load(vmcs12, plan, kept);
     load_host_segments(vmcs12, host64);
-    vmwrite_unchecked(VMCS_GUEST_SYSENTER_CS, vmcs12->host_sysenter_cs);
-    vmwrite_unchecked(VMCS_GUEST_SYSENTER_ESP, vmcs12->host_sysenter_esp);
-    vmwrite_unchecked(VMCS_GUEST_SYSENTER_EIP, vmcs12->host_sysenter_eip);
-    vmwrite_unchecked(VMCS_GUEST_RSP, vmcs12->host_rsp);
-    vmwrite_unchecked(VMCS_GUEST_RIP, vmcs12->host_rip);
+    vmwrite_from(VMCS_GUEST_SYSENTER_CS, &vmcs12->host_sysenter_cs);
+    vmwrite_from(VMCS_GUEST_SYSENTER_ESP, &vmcs12->host_sysenter_esp);
+    vmwrite_from(VMCS_GUEST_SYSENTER_EIP, &vmcs12->host_sysenter_eip);
+    vmwrite_from(VMCS_GUEST_RSP, &vmcs12->host_rsp);
+    vmwrite_from(VMCS_GUEST_RIP, &vmcs12->host_rip);
     vmwrite_unchecked(VMCS_GUEST_RFLAGS, RFLAGS_RESERVED1);
     vmwrite_unchecked(VMCS_GUEST_PENDING_DEBUG, 0);
     vmwrite_unchecked(VMCS_GUEST_INTERRUPTIBILITY, blocking);
@@ -143,15 +144,15 @@ enum exit_action nested_vmx_entry_failure(struct vcpu *vcpu, u32 basic_reason, u
 {
     struct nested_vmx *nested = nested_vmx_of(vcpu);
     struct vmcs12 *vmcs12 = &nested->vmcs12;
-    struct carried_registers kept = {.plan = l2_switch_plan(vmcs12)};
+    struct switch_plan plan = l2_switch_plan(vmcs12);
 
     vmcs12->exit_reason = (u32)(EXIT_REASON_ENTRY_FAILURE | basic_reason);
     vmcs12->exit_qualification = qualification;
     nested->shadowing.stale |= SHADOWED(EXIT_REASON) | SHADOWED(EXIT_QUALIFICATION);
     vmx_shadowing_publish(vcpu, vmx_of(vcpu)->primary);
     /* L1 has its own values still. */
-    kept.plan.kept = 0;
-    load_host_state(vcpu, &kept, vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_BY_NMI);
+    plan.kept = 0;
+    load_host_state(vcpu, &plan, NULL, vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_BY_NMI);
     return EXIT_RESUME;
 }
 
@@ -214,7 +215,8 @@ static enum exit_action leave(struct vcpu *vcpu, u32 stale)
     vcpu->l2_running = false;
     nested->shadowing.stale |= stale;
     vmx_shadowing_publish(vcpu, nested->vmcs02->primary01);
-    load_host_state(vcpu, &kept, l1_nmi_blocking_after_exit(vmcs12, is_nmi_exit(vmcs12)));
+    load_host_state(vcpu, &nested->vmcs02->active->plan, &kept,
+                    l1_nmi_blocking_after_exit(vmcs12, is_nmi_exit(vmcs12)));
     return EXIT_RESUME;
 }
 
@@ -378,10 +380,12 @@ enum exit_action nested_vmx_l2_exit(struct vcpu *vcpu, u32 reason)
 {
     struct nested_vmx *nested = nested_vmx_of(vcpu);
 
-    if ((reason & EXIT_REASON_ENTRY_FAILURE) != 0)
+    if (__builtin_expect((reason & EXIT_REASON_ENTRY_FAILURE) != 0, false))
         return entry_failure(vcpu, reason);
     nested->vmcs02->active->launched = true;
     nested->vmcs12.launch_state = VMCS12_LAUNCHED;
+    if (l2_exit_is_l1s(reason))
+        return reflect_as_is(vcpu);
     enum exit_action action = finish(vcpu, handle(vcpu, reason));
     if (!vcpu->l2_running)
         return action;

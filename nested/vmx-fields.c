@@ -4,27 +4,12 @@
 
 #include "arch/string.h"
 
-/* Parts of an encoding, SDM vol. 3C table 25-21; all other bits are reserved. */
-#define ENCODING_HIGH    VMCS_FIELD_HIGH
-#define ENCODING_INDEX   BITS(9, 1)
-#define ENCODING_TYPE    BITS(11, 10)
-#define ENCODING_WIDTH   BITS(14, 13)
-#define ENCODING_DEFINED (ENCODING_HIGH | ENCODING_INDEX | ENCODING_TYPE | ENCODING_WIDTH)
-#define WIDTH_64         BIT(13) /* of ENCODING_WIDTH: a 64-bit field, the only one with two halves */
-
-/* All indexes that are in use fit 5 bits: the slot is width, type and index. */
-#define INDEX_BITS 5u
-#define INDEX_MAX  ((1u << INDEX_BITS) - 1)
-#define SLOT(encoding)                                                                                       \
-    (((encoding) >> 13 & 3) << (INDEX_BITS + 2) | ((encoding) >> 10 & 3) << INDEX_BITS |                     \
-     ((encoding) >> 1 & INDEX_MAX))
-
 #define ALWAYS        CONTROL_WORDS, 0
 #define OF(word, bit) CONTROL_##word, __builtin_ctzll(bit)
 
 #define ROW(field, member, group, readonly, ...)                                                             \
-    [SLOT(VMCS_##field)] = {offsetof(struct vmcs12, member), sizeof(((struct vmcs12 *)0)->member), group,    \
-                            __VA_ARGS__, readonly}
+    [VMCS_FIELD_SLOT(VMCS_##field)] = {offsetof(struct vmcs12, member),                                      \
+                                       sizeof(((struct vmcs12 *)0)->member), group, __VA_ARGS__, readonly}
 #define FIELD(field, member, group, ...) ROW(field, member, VMCS12_##group, false, __VA_ARGS__)
 /* Read-only data. */
 #define DATA(field, member, ...) ROW(field, member, VMCS12_INFORMATION, true, __VA_ARGS__)
@@ -224,11 +209,13 @@ const struct vmcs12_field vmcs12_fields[VMCS12_SLOTS] = {
     FIELD(HOST_INTERRUPT_SSP_TABLE, host_interrupt_ssp_table, HOST, OF(EXIT, EXIT_LOAD_CET)),
 };
 
-_Static_assert(SLOT(0x7fffu) < VMCS12_SLOTS, "the table has a slot for each width, type and index");
+_Static_assert(VMCS_FIELD_SLOT(0x7fffu) < VMCS12_SLOTS,
+               "the table has a slot for each width, type and index");
 
 u32 vmcs12_slot_encoding(unsigned slot)
 {
-    return (slot >> (INDEX_BITS + 2)) << 13 | (slot >> INDEX_BITS & 3) << 10 | (slot & INDEX_MAX) << 1;
+    return (slot >> (VMCS_FIELD_INDEX_BITS + 2)) << 13 | (slot >> VMCS_FIELD_INDEX_BITS & 3) << 10 |
+           (slot & VMCS_FIELD_INDEX_MAX) << 1;
 }
 
 static bool exists(const struct vmcs12_field *field, const struct nested_vmx_capability *capability)
@@ -239,24 +226,11 @@ static bool exists(const struct vmcs12_field *field, const struct nested_vmx_cap
            nested_vmx_offers(capability, (enum control_word)field->word, BIT(field->control));
 }
 
-const struct vmcs12_field *vmcs12_find_field(u64 encoding, const struct nested_vmx_capability *capability)
+void vmcs12_offer_fields(struct nested_vmx_capability *capability)
 {
-    const struct vmcs12_field *field;
-
-    if ((encoding & ~ENCODING_DEFINED) != 0 || (encoding & ENCODING_INDEX) >> 1 > INDEX_MAX)
-        return NULL;
-    if ((encoding & ENCODING_HIGH) != 0 && (encoding & ENCODING_WIDTH) != WIDTH_64)
-        return NULL;
-    field = &vmcs12_fields[SLOT(encoding)];
-    return exists(field, capability) ? field : NULL;
-}
-
-u64 vmcs12_read(const struct vmcs12 *vmcs12, const struct vmcs12_field *field, bool high)
-{
-    u64 value = 0;
-
-    memcpy(&value, (const u8 *)vmcs12 + field->offset, field->bytes);
-    return high ? value >> 32 : value;
+    memset(capability->fields, 0, sizeof(capability->fields));
+    for (unsigned slot = 0; slot < VMCS12_SLOTS; slot++)
+        capability->fields[slot / 64] |= (u64)exists(&vmcs12_fields[slot], capability) << slot % 64;
 }
 
 void vmcs12_write(struct vmcs12 *vmcs12, const struct vmcs12_field *field, bool high, u64 value)
@@ -271,8 +245,9 @@ unsigned vmcs12_highest_index(const struct nested_vmx_capability *capability)
     unsigned highest = 0;
 
     for (unsigned slot = 0; slot < VMCS12_SLOTS; slot++) {
-        if (exists(&vmcs12_fields[slot], capability) && (slot & INDEX_MAX) > highest)
-            highest = slot & INDEX_MAX;
+        bool offered = (capability->fields[slot / 64] >> slot % 64 & 1) != 0;
+        if (offered && (slot & VMCS_FIELD_INDEX_MAX) > highest)
+            highest = slot & VMCS_FIELD_INDEX_MAX;
     }
     return highest;
 }

@@ -37,7 +37,7 @@ enum exit_action nested_vmx_succeed(struct vcpu *vcpu)
     return end(0);
 }
 
-static enum exit_action fail_invalid(void)
+enum exit_action nested_vmx_fail_invalid(void)
 {
     return end(RFLAGS_CF);
 }
@@ -47,7 +47,7 @@ enum exit_action nested_vmx_fail(struct vcpu *vcpu, enum vmx_instruction_error e
     struct nested_vmx *nested = nested_vmx_of(vcpu);
 
     if (nested->current == NO_VMCS)
-        return fail_invalid();
+        return nested_vmx_fail_invalid();
     nested->vmcs12.instruction_error = error;
     return end(RFLAGS_ZF);
 }
@@ -150,7 +150,7 @@ static bool control_registers_allow_vmx(void)
     return cr0_missing == 0 && cr4_missing == 0;
 }
 
-static enum exit_action vmxon(struct vcpu *vcpu)
+static enum exit_action vmxon_for_l1(struct vcpu *vcpu)
 {
     struct nested_vmx *nested = nested_vmx_of(vcpu);
     struct vmx_operand operand = operand_of_exit();
@@ -164,7 +164,7 @@ static enum exit_action vmxon(struct vcpu *vcpu)
     if (!vmx_operand_read(vcpu, &operand, &region, sizeof(region), &action))
         return action;
     if (!is_region_address(region) || revision_at(region) != VMCS12_REVISION)
-        return fail_invalid();
+        return nested_vmx_fail_invalid();
     nested->vmx_operation = true;
     nested->vmxon_pointer = region;
     nested->current = NO_VMCS;
@@ -172,7 +172,7 @@ static enum exit_action vmxon(struct vcpu *vcpu)
     return nested_vmx_succeed(vcpu);
 }
 
-static enum exit_action vmxoff(struct vcpu *vcpu)
+static enum exit_action vmxoff_for_l1(struct vcpu *vcpu)
 {
     struct nested_vmx *nested = nested_vmx_of(vcpu);
 
@@ -185,7 +185,7 @@ static enum exit_action vmxoff(struct vcpu *vcpu)
 
 /* --- VMCLEAR, VMPTRLD, VMPTRST --- */
 
-static enum exit_action vmclear(struct vcpu *vcpu)
+static enum exit_action vmclear_for_l1(struct vcpu *vcpu)
 {
     static const u32 clear = VMCS12_CLEAR;
     struct nested_vmx *nested = nested_vmx_of(vcpu);
@@ -215,7 +215,7 @@ static bool revision_acceptable(u32 revision)
            (shadowing && revision == (VMCS12_REVISION | VMCS_SHADOW_INDICATOR));
 }
 
-static enum exit_action vmptrld(struct vcpu *vcpu)
+static enum exit_action vmptrld_for_l1(struct vcpu *vcpu)
 {
     struct nested_vmx *nested = nested_vmx_of(vcpu);
     struct vmx_operand operand = operand_of_exit();
@@ -236,7 +236,7 @@ static enum exit_action vmptrld(struct vcpu *vcpu)
     return nested_vmx_succeed(vcpu);
 }
 
-static enum exit_action vmptrst(struct vcpu *vcpu)
+static enum exit_action vmptrst_for_l1(struct vcpu *vcpu)
 {
     struct vmx_operand operand = operand_of_exit();
     enum exit_action action;
@@ -272,7 +272,7 @@ static enum exit_action vmread_for_l1(struct vcpu *vcpu)
     struct vmx_operand operand = operand_of_exit();
 
     if (nested->current == NO_VMCS)
-        return fail_invalid();
+        return nested_vmx_fail_invalid();
     u64 encoding = read_register(vcpu, operand.second);
     const struct vmcs12_field *field = vmcs12_find_field(encoding, &nested_vmx_capability);
     if (field == NULL)
@@ -312,7 +312,7 @@ static enum exit_action vmwrite_for_l1(struct vcpu *vcpu)
     u64 value = 0;
 
     if (nested->current == NO_VMCS)
-        return fail_invalid();
+        return nested_vmx_fail_invalid();
     if (operand.in_register)
         value = read_register(vcpu, operand.reg);
     else if (!vmx_operand_read(vcpu, &operand, &value, operand_bytes(), &action))
@@ -325,6 +325,33 @@ static enum exit_action vmwrite_for_l1(struct vcpu *vcpu)
         return nested_vmx_fail(vcpu, VMX_ERROR_READ_ONLY_FIELD);
     write_field(vcpu, field, encoding, value);
     return nested_vmx_succeed(vcpu);
+}
+
+/*
+ * The same where all is as it nearly always is: both operands are registers and not RSP, L1 is in 64-bit
+ * mode, and the field exists. False: it is not, and nothing has happened.
+ */
+static bool access_plainly(struct vcpu *vcpu, bool write)
+{
+    u32 information = (u32)vmread_unchecked(VMCS_EXIT_INSTRUCTION_INFORMATION);
+    u8 reg = VMX_OPERAND_REGISTER(information), second = VMX_OPERAND_SECOND(information);
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+
+    if ((information & VMX_OPERAND_IN_REGISTER) == 0 || reg == GPR_RSP || second == GPR_RSP ||
+        !in_64_bit_mode() || nested->current == NO_VMCS)
+        return false;
+    u64 encoding = vcpu->gpr[second];
+    const struct vmcs12_field *field = vmcs12_find_field(encoding, &nested_vmx_capability);
+    if (field == NULL || (write && field->read_only))
+        return false;
+    if (write) {
+        write_field(vcpu, field, encoding, vcpu->gpr[reg]);
+        return true;
+    }
+    if ((field->group & VMCS12_LAZY) != 0)
+        nested_vmx_save_state(vcpu);
+    vcpu->gpr[reg] = vmcs12_read(&nested->vmcs12, field, (encoding & VMCS_FIELD_HIGH) != 0);
+    return true;
 }
 
 /* --- VMREAD and VMWRITE of L2, SDM vol. 3C 25.10, 26.1.3 --- */
@@ -376,7 +403,7 @@ enum exit_action l2_field_access(struct vcpu *vcpu, bool write)
     if (privilege_level() > 0)
         return EXIT_GP;
     if (nested_vmx_of(vcpu)->vmcs12.link_pointer == NO_VMCS)
-        return fail_invalid();
+        return nested_vmx_fail_invalid();
     if (write && operand.in_register)
         value = read_register(vcpu, operand.reg);
     else if (write && !vmx_operand_read(vcpu, &operand, &value, operand_bytes(), &action))
@@ -459,116 +486,6 @@ static enum exit_action invvpid_for_l1(struct vcpu *vcpu)
     return nested_vmx_succeed(vcpu);
 }
 
-/* --- VMLAUNCH, VMRESUME --- */
-
-static void log_check(enum vmx_check check)
-{
-    const struct vmx_check_name *name = vmx_check_name(check);
-
-    log_debug("L1's VM entry fails the check %s (SDM vol. 3C %s): %s", name->name, name->section, name->text);
-}
-
-/* A part whose groups L1 has not touched since it passed need not be checked again. */
-static bool is_checked(const struct nested_vmx *nested, u32 groups)
-{
-    return (nested->checked & groups) == groups;
-}
-
-static bool injects_event(const struct vmcs12 *vmcs12)
-{
-    return (vmcs12->entry_interruption & INTERRUPTION_VALID) != 0;
-}
-
-static enum vmx_check check_controls(struct nested_vmx *nested, const struct vmx_check_input *input)
-{
-    enum vmx_check check = VMX_CHECK_OK;
-
-    if (!is_checked(nested, VMCS12_CONTROLS))
-        check = vmx_check_controls(input);
-    if (check == VMX_CHECK_OK)
-        check = vmx_check_event(input);
-    return check;
-}
-
-/* Only outside of IA-32e mode can RFLAGS.VM, which all segments have to fit, change alone. */
-static bool is_rarely_changed_checked(const struct nested_vmx *nested)
-{
-    return is_checked(nested, VMCS12_CONTROLS | VMCS12_SEGMENTS | VMCS12_GUEST) &&
-           (is_checked(nested, VMCS12_EVENT) || (nested->vmcs12.entry_controls & ENTRY_IA32E_GUEST) != 0);
-}
-
-static enum vmx_check check_guest(struct vcpu *vcpu, const struct vmx_check_input *input)
-{
-    struct nested_vmx *nested = nested_vmx_of(vcpu);
-    enum vmx_check check = VMX_CHECK_OK;
-    bool rare = !is_rarely_changed_checked(nested);
-
-    if (!rare && is_checked(nested, VMCS12_EVENT) && !injects_event(input->vmcs12) &&
-        input->vmcs12->link_pointer == NO_VMCS)
-        return is_checked(nested, VMCS12_HOT) ? VMX_CHECK_OK : vmx_check_rip(input);
-    if (rare || vmx_check_reads_debugctl(input->vmcs12))
-        nested_vmx_save_state(vcpu);
-    if (rare)
-        check = vmx_check_guest_rare(input);
-    if (check == VMX_CHECK_OK)
-        check = vmx_check_guest_always(input);
-    return check;
-}
-
-/*
- * The host state is compared with L1's current mode, too, but only IA-32e mode matters, and L1 cannot leave
- * it in VMX operation. The parts are marked as checked when all have passed.
- */
-static enum exit_action check_and_enter(struct vcpu *vcpu, bool launch)
-{
-    struct nested_vmx *nested = nested_vmx_of(vcpu);
-    const struct vmx_check_input input = {
-        .vmcs12 = &nested->vmcs12,
-        .capability = &nested_vmx_capability,
-        .memory = &guest_paging_memory,
-        .current = nested->current,
-        .l1_long_mode = (vmread(VMCS_GUEST_EFER) & EFER_LMA) != 0,
-    };
-
-    enum vmx_check check = check_controls(nested, &input);
-    if (check != VMX_CHECK_OK) {
-        log_check(check);
-        return nested_vmx_fail(vcpu, VMX_ERROR_ENTRY_CONTROLS);
-    }
-    if (!is_checked(nested, VMCS12_CONTROLS | VMCS12_HOST))
-        check = vmx_check_host(&input);
-    if (check != VMX_CHECK_OK) {
-        log_check(check);
-        return nested_vmx_fail(vcpu, VMX_ERROR_ENTRY_HOST_STATE);
-    }
-    check = check_guest(vcpu, &input);
-    if (check != VMX_CHECK_OK) {
-        log_check(check);
-        return nested_vmx_entry_failure(vcpu, REASON_ENTRY_GUEST_STATE, vmx_check_qualification(check));
-    }
-    nested->checked = VMCS12_CHECKED;
-    return nested_vmx_enter(vcpu, launch);
-}
-
-static enum exit_action enter(struct vcpu *vcpu, bool launch)
-{
-    const struct nested_vmx *nested = nested_vmx_of(vcpu);
-
-    vmx_shadowing_collect(vcpu);
-    if (nested->current == NO_VMCS || (nested->vmcs12.revision & VMCS_SHADOW_INDICATOR) != 0)
-        return fail_invalid();
-    if ((vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_BY_MOV_SS) != 0)
-        return nested_vmx_fail(vcpu, VMX_ERROR_ENTRY_MOV_SS);
-    if (launch && nested->vmcs12.launch_state != VMCS12_CLEAR)
-        return nested_vmx_fail(vcpu, VMX_ERROR_VMLAUNCH_NOT_CLEAR);
-    if (!launch && nested->vmcs12.launch_state != VMCS12_LAUNCHED)
-        return nested_vmx_fail(vcpu, VMX_ERROR_VMRESUME_NOT_LAUNCHED);
-    if (is_checked(nested, VMCS12_CHECKED) && !injects_event(&nested->vmcs12) &&
-        nested->vmcs12.link_pointer == NO_VMCS)
-        return nested_vmx_enter(vcpu, launch);
-    return check_and_enter(vcpu, launch);
-}
-
 /* --- all of them --- */
 
 /* #UD outside protected mode, in virtual-8086 and in compatibility mode; a CPU gives that before it exits. */
@@ -593,23 +510,23 @@ static enum exit_action execute(struct vcpu *vcpu, u32 reason)
     case REASON_VMWRITE:
         return vmwrite_for_l1(vcpu);
     case REASON_VMRESUME:
-        return enter(vcpu, false);
+        return nested_vmx_launch(vcpu, false);
     case REASON_VMLAUNCH:
-        return enter(vcpu, true);
+        return nested_vmx_launch(vcpu, true);
     case REASON_INVEPT:
         return invept_for_l1(vcpu);
     case REASON_INVVPID:
         return invvpid_for_l1(vcpu);
     case REASON_VMPTRLD:
-        return vmptrld(vcpu);
+        return vmptrld_for_l1(vcpu);
     case REASON_VMCLEAR:
-        return vmclear(vcpu);
+        return vmclear_for_l1(vcpu);
     case REASON_VMPTRST:
-        return vmptrst(vcpu);
+        return vmptrst_for_l1(vcpu);
     case REASON_VMXOFF:
-        return vmxoff(vcpu);
+        return vmxoff_for_l1(vcpu);
     case REASON_VMXON:
-        return vmxon(vcpu);
+        return vmxon_for_l1(vcpu);
     default: /* VMCALL: there is no SMM monitor */
         return nested_vmx_fail(vcpu, VMX_ERROR_VMCALL_IN_ROOT);
     }
@@ -632,9 +549,29 @@ static bool is_defined(const struct nested_vmx *nested, u32 reason)
     }
 }
 
+/* The instructions of each round trip. True: it is done, with *action. */
+static bool execute_hot(struct vcpu *vcpu, u32 reason, enum exit_action *action)
+{
+    if (reason == REASON_VMRESUME) {
+        *action = nested_vmx_launch(vcpu, false);
+        return true;
+    }
+    if ((reason != REASON_VMREAD && reason != REASON_VMWRITE) ||
+        !access_plainly(vcpu, reason == REASON_VMWRITE))
+        return false;
+    *action = nested_vmx_succeed(vcpu);
+    return true;
+}
+
+/* For all but VMCALL a CPU checks the mode before it exits. */
 enum exit_action nested_vmx_instruction(struct vcpu *vcpu, u32 reason)
 {
-    if (!mode_allows_vmx() || !is_defined(nested_vmx_of(vcpu), reason))
+    const struct nested_vmx *nested = nested_vmx_of(vcpu);
+    enum exit_action action;
+
+    if (nested->vmx_operation && privilege_level() == 0 && execute_hot(vcpu, reason, &action))
+        return action;
+    if ((reason == REASON_VMCALL && !mode_allows_vmx()) || !is_defined(nested, reason))
         return EXIT_UD;
     return privilege_level() > 0 ? EXIT_GP : execute(vcpu, reason);
 }

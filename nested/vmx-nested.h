@@ -2,7 +2,7 @@
 /*
  * What the files of nested VMX know of each other: the VMX operation of L1 on one vcpu, and the cut between
  * the instructions (vmx-instructions.c, vmx-check.c: what may fail before anything changes) and the
- * transitions (vmx-entry.c and following: vmcs02, the switch to L2, and all exits from it).
+ * transitions (vmx-enter.c and following: vmcs02, the switch to L2, and all exits from it).
  */
 #ifndef UMBRA_NESTED_VMX_NESTED_H
 #define UMBRA_NESTED_VMX_NESTED_H
@@ -120,9 +120,15 @@ enum vmx_instruction_error {
  * current VMCS, else VMfailValid. The action is EXIT_SKIP.
  */
 enum exit_action nested_vmx_succeed(struct vcpu *vcpu);
+enum exit_action nested_vmx_fail_invalid(void);
 enum exit_action nested_vmx_fail(struct vcpu *vcpu, enum vmx_instruction_error error);
 
-/* --- vmx-entry.c and following: the transitions --- */
+/* --- vmx-launch.c --- */
+
+/* VMLAUNCH (`launch`) or VMRESUME of L1, in VMX operation and at CPL 0. */
+enum exit_action nested_vmx_launch(struct vcpu *vcpu, bool launch);
+
+/* --- vmx-enter.c and following: the transitions --- */
 
 /* Allocates nested_vmx.vmcs02. False if the frame pool is empty. */
 bool nested_vmx_transitions_init(struct vcpu *vcpu);

@@ -4,15 +4,12 @@
 
 /* SDM vol. 3C table 28-13; tables 28-10 and 28-14 are the same where they have a part at all. */
 #define INFORMATION_SCALE(i)        ((u8)((i)&3))
-#define INFORMATION_REGISTER(i)     ((u8)((i) >> 3 & 15))
 #define INFORMATION_ADDRESS_SIZE(i) ((i) >> 7 & 7)
-#define INFORMATION_IS_REGISTER     BIT(10)
 #define INFORMATION_SEGMENT(i)      ((i) >> 15 & 7)
 #define INFORMATION_INDEX(i)        ((u8)((i) >> 18 & 15))
 #define INFORMATION_NO_INDEX        BIT(22)
 #define INFORMATION_BASE(i)         ((u8)((i) >> 23 & 15))
 #define INFORMATION_NO_BASE         BIT(27)
-#define INFORMATION_SECOND(i)       ((u8)((i) >> 28 & 15))
 
 struct vmx_operand vmx_operand_decode(u32 information)
 {
@@ -21,9 +18,9 @@ struct vmx_operand vmx_operand_decode(u32 information)
     u32 segment = INFORMATION_SEGMENT(information);
 
     return (struct vmx_operand){
-        .in_register = (information & INFORMATION_IS_REGISTER) != 0,
-        .reg = INFORMATION_REGISTER(information),
-        .second = INFORMATION_SECOND(information),
+        .in_register = (information & VMX_OPERAND_IN_REGISTER) != 0,
+        .reg = VMX_OPERAND_REGISTER(information),
+        .second = VMX_OPERAND_SECOND(information),
         .address_bits = address_bits[size < ARRAY_SIZE(address_bits) ? size : 2],
         .scale = INFORMATION_SCALE(information),
         .has_base = (information & INFORMATION_NO_BASE) == 0,

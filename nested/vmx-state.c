@@ -106,11 +106,9 @@ static u64 carried_efer(const struct vmcs12 *vmcs12, u64 efer)
     return efer;
 }
 
-void l2_state_carry(const struct vmcs02 *vmcs02, const struct vmcs12 *vmcs12, bool controls_changed,
-                    struct carried_registers *carried)
+void l2_state_carry(const struct switch_plan *plan, struct carried_registers *carried)
 {
-    carried->plan = controls_changed ? l2_switch_plan(vmcs12) : vmcs02->plan;
-    FOR_EACH_BIT(index, carried->plan.carried)
+    FOR_EACH_BIT(index, plan->carried)
     {
         carried->value[index] = vmread(switched[index].field);
     }
@@ -199,7 +197,7 @@ static void write_hot(const struct vmcs02_state *state, const struct vmcs12 *vmc
 
 /* With other controls vmcs02 has in part what L1 does not want, so vmcs12 has to have all before all is
  * written. */
-static void change_plan(struct nested_vmx *nested, const struct switch_plan *plan)
+void l2_state_change_plan(struct nested_vmx *nested, const struct switch_plan *plan)
 {
     struct switch_plan *old = &nested->vmcs02->active->plan;
 
@@ -216,20 +214,21 @@ static void change_plan(struct nested_vmx *nested, const struct switch_plan *pla
 void l2_state_load(struct nested_vmx *nested, const struct carried_registers *carried)
 {
     const struct vmcs12 *vmcs12 = &nested->vmcs12;
+    const struct switch_plan *plan = &nested->vmcs02->active->plan;
+    u32 dirty = nested->dirty, written = plan->renewed;
 
-    if ((nested->dirty & VMCS12_CONTROLS) != 0)
-        change_plan(nested, &carried->plan);
-    if ((nested->dirty & VMCS12_SEGMENTS) != 0)
+    if ((dirty & VMCS12_SEGMENTS) != 0)
         write_segments(vmcs12);
-    if ((nested->dirty & VMCS12_GUEST) != 0)
+    if ((dirty & VMCS12_GUEST) != 0) {
         write_registers(vmcs12);
-    write_hot(nested->vmcs02, vmcs12, nested->dirty);
-    u32 written = (nested->dirty & VMCS12_GUEST) != 0 ? carried->plan.loaded : carried->plan.renewed;
+        written = plan->loaded;
+    }
+    write_hot(nested->vmcs02, vmcs12, dirty);
     FOR_EACH_BIT(index, written)
     {
         vmwrite_unchecked(switched[index].field, value_of(vmcs12, switched[index].guest));
     }
-    FOR_EACH_BIT(other, carried->plan.carried)
+    FOR_EACH_BIT(other, plan->carried)
     {
         u64 value = carried->value[other];
         vmwrite_unchecked(switched[other].field,
@@ -292,12 +291,11 @@ u32 l2_state_save(struct nested_vmx *nested, struct carried_registers *kept)
     vmcs12->guest_pending_debug = vmread_unchecked(VMCS_GUEST_PENDING_DEBUG);
     save_by_controls(vmcs02->controls, vmcs12);
     nested->unsaved = true;
-    kept->plan = vmcs02->plan;
-    FOR_EACH_BIT(carried, kept->plan.saved_at_once)
+    FOR_EACH_BIT(carried, vmcs02->plan.saved_at_once)
     {
         *member(vmcs12, switched[carried].guest) = vmread(switched[carried].field);
     }
-    FOR_EACH_BIT(index, kept->plan.kept)
+    FOR_EACH_BIT(index, vmcs02->plan.kept)
     {
         kept->value[index] = vmread(switched[index].field);
     }
@@ -342,19 +340,20 @@ void nested_vmx_save_state(struct vcpu *vcpu)
 }
 
 /* SDM vol. 3C 28.5.1: what no control loads keeps L2's value. */
-void l1_switched_registers_load(const struct vmcs12 *vmcs12, const struct carried_registers *kept)
+void l1_switched_registers_load(const struct vmcs12 *vmcs12, const struct switch_plan *plan,
+                                const struct carried_registers *kept)
 {
     const u64 long_mode = EFER_LMA | EFER_LME;
     bool host64 = (vmcs12->exit_controls & EXIT_HOST_64) != 0;
 
     vmwrite_unchecked(VMCS_GUEST_DEBUGCTL, 0);
     vmwrite_unchecked(VMCS_GUEST_DR7, DR7_INIT);
-    FOR_EACH_BIT(index, kept->plan.host)
+    FOR_EACH_BIT(index, plan->host)
     {
         u16 host = switched[index].host;
         vmwrite_unchecked(switched[index].field, host == 0 ? 0 : value_of(vmcs12, host));
     }
-    FOR_EACH_BIT(other, kept->plan.kept)
+    FOR_EACH_BIT(other, plan->kept)
     {
         u64 value = kept->value[other];
         if (other == SWITCHED_EFER)

@@ -75,17 +75,9 @@ static enum l2_verdict of_vmfunc(const struct vmcs12 *vmcs12, const struct l2_ex
 }
 
 static verdict_function *const table[EXIT_REASONS] = {
-    [REASON_EXCEPTION_OR_NMI] = of_exception_or_nmi,
-    [REASON_NMI_WINDOW] = of_nmi_window,
-    [REASON_VMREAD] = of_field,
-    [REASON_VMWRITE] = of_field,
-    [REASON_CONTROL_REGISTER] = of_control_register,
-    [REASON_RDMSR] = of_msr,
-    [REASON_WRMSR] = of_msr,
-    [REASON_MONITOR_TRAP_FLAG] = of_monitor_trap_flag,
-    [REASON_EPT_VIOLATION] = of_second_level,
-    [REASON_EPT_MISCONFIGURATION] = of_second_level,
-    [REASON_VMFUNC] = of_vmfunc,
+#define ROW(reason, function) [REASON_##reason] = (function),
+    L2_JUDGED_REASONS(ROW)
+#undef ROW
 };
 
 enum l2_verdict l2_exit_verdict(const struct vmcs12 *vmcs12, const struct l2_exit_facts *facts)

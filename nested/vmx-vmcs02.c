@@ -203,14 +203,20 @@ static void write_controls(const struct vmcs02_state *state, const struct vmcs12
     write_secondary_fields(vmcs12, word[CONTROL_SECONDARY]);
 }
 
-/* L1 may write its bitmap at any time, so each entry reads it. */
-static void merge_msr_bitmap(struct vcpu *vcpu, const struct vmcs02 *vmcs02, const struct vmcs12 *vmcs12)
+/* The guest's memory is what it is since boot. */
+static const u64 *l1_msr_bitmap(const struct vmcs12 *vmcs12)
 {
-    const void *l1 = NULL;
+    return (vmcs12->primary_controls & PRIMARY_MSR_BITMAPS) != 0
+               ? guest_view(gpa(vmcs12->msr_bitmaps), PAGE_SIZE)
+               : NULL;
+}
 
-    if ((vmcs12->primary_controls & PRIMARY_MSR_BITMAPS) != 0)
-        l1 = guest_view(gpa(vmcs12->msr_bitmaps), PAGE_SIZE);
-    vmx_merge_msr_bitmap(l1, phys_to_virt(vmx_of(vcpu)->msr_bitmap), phys_to_virt(vmcs02->msr_bitmap));
+/* Before vmcs02 is current. */
+static void take_controls(struct vmcs02 *vmcs02, const struct vmcs12 *vmcs12)
+{
+    vmx_merge_controls(vmcs12, vmx_capability.controls.word, vmcs02->controls);
+    vmcs02->key = l2_shadow_key(vmcs12);
+    vmcs02->l1_msr_bitmap = l1_msr_bitmap(vmcs12);
 }
 
 void vmcs02_load(struct vcpu *vcpu, struct nested_vmx *nested)
@@ -220,17 +226,22 @@ void vmcs02_load(struct vcpu *vcpu, struct nested_vmx *nested)
     const struct vmcs12 *vmcs12 = &nested->vmcs12;
     bool controls = (nested->dirty & VMCS12_CONTROLS) != 0;
     struct carried_registers carried;
+    struct switch_plan plan;
 
     l2_take_nmi_blocking(state, vmcs12);
     if (controls) {
-        vmx_merge_controls(vmcs12, vmx_capability.controls.word, vmcs02->controls);
-        vmcs02->key = l2_shadow_key(vmcs12);
+        take_controls(vmcs02, vmcs12);
+        plan = l2_switch_plan(vmcs12);
     }
-    l2_state_carry(vmcs02, vmcs12, controls, &carried);
+    l2_state_carry(controls ? &plan : &vmcs02->plan, &carried);
     vmx_switch_vmcs(vcpu, vmcs02->vmcs, vmcs02->controls[CONTROL_PRIMARY], l2_nmi_controls(state, vmcs12));
-    if (controls)
+    if (controls) {
         write_controls(state, vmcs12);
-    merge_msr_bitmap(vcpu, vmcs02, vmcs12);
+        l2_state_change_plan(nested, &plan);
+    }
+    /* L1 may write its bitmap at any time, so each entry reads it. */
+    vmx_merge_msr_bitmap(vmcs02->l1_msr_bitmap, phys_to_virt(vmx_of(vcpu)->msr_bitmap),
+                         phys_to_virt(vmcs02->msr_bitmap));
     l2_state_load(nested, &carried);
     nested->dirty = 0;
 }

@@ -31,9 +31,10 @@ struct vmcs02 {
     bool launched;
     u64 used; /* for LRU */
     u32 controls[CONTROL_WORDS];
-    struct switch_plan plan; /* of the controls that L2 ran with last */
-    struct shadow_key key;   /* of the shadow, if L1 uses EPT */
-    u64 ept_pointer;         /* as written; 0: none yet */
+    struct switch_plan plan;  /* of the controls that L2 ran with last */
+    const u64 *l1_msr_bitmap; /* NULL: L1 intercepts all MSRs */
+    struct shadow_key key;    /* of the shadow, if L1 uses EPT */
+    u64 ept_pointer;          /* as written; 0: none yet */
     u16 vpid;
 };
 
@@ -83,18 +84,18 @@ void vmcs02_load(struct vcpu *vcpu, struct nested_vmx *nested);
 /* --- vmx-state.c: L2's registers; "vmcs12 has" means that its member is valid, "unsaved" struct nested_vmx's
  * --- */
 
-/* Values of registers on their way from L1 to L2 or back. */
+/* Values of registers on their way from L1 to L2 or back, by their numbers. */
 struct carried_registers {
-    struct switch_plan plan;
     u64 value[SWITCHED_REGISTERS];
 };
 
 /* What vmcs12's controls do to the registers that they switch. */
 struct switch_plan l2_switch_plan(const struct vmcs12 *vmcs12);
 /* At an entry, with vmcs01 current: reads what L2 gets of L1's registers. */
-void l2_state_carry(const struct vmcs02 *vmcs02, const struct vmcs12 *vmcs12, bool controls_changed,
-                    struct carried_registers *carried);
-/* With vmcs02 current: writes what vmcs02 has not, by nested_vmx.dirty. */
+void l2_state_carry(const struct switch_plan *plan, struct carried_registers *carried);
+/* With vmcs02 current, if nested_vmx.dirty has VMCS12_CONTROLS: from now on vmcs02 follows that plan. */
+void l2_state_change_plan(struct nested_vmx *nested, const struct switch_plan *plan);
+/* Then: writes what vmcs02 has not, by nested_vmx.dirty. */
 void l2_state_load(struct nested_vmx *nested, const struct carried_registers *carried);
 /*
  * At an exit, with vmcs02 current: what an exit tells L1 as the hardware reports it; and L2's state, of which
@@ -105,7 +106,8 @@ u32 l2_state_save(struct nested_vmx *nested, struct carried_registers *kept);
 /* With vmcs02 current: vmcs12 gets what is unsaved. */
 void l2_state_read(struct nested_vmx *nested);
 /* With vmcs01 current: L1's registers after an exit. */
-void l1_switched_registers_load(const struct vmcs12 *vmcs12, const struct carried_registers *kept);
+void l1_switched_registers_load(const struct vmcs12 *vmcs12, const struct switch_plan *plan,
+                                const struct carried_registers *kept);
 
 /* --- vmx-ept.c --- */
 
@@ -113,9 +115,6 @@ void l1_switched_registers_load(const struct vmcs12 *vmcs12, const struct carrie
 void l2_acquire_tables(struct vcpu *vcpu, struct nested_vmx *nested);
 /* What L1's EPT pointer and controls ask of a shadow. */
 struct shadow_key l2_shadow_key(const struct vmcs12 *vmcs12);
-/* A transition between L1 and L2 drops linear translations if L1 uses no VPIDs: L2's at each entry, which
- * does for the exit before it, too. */
-void l2_flush_without_vpid(struct vcpu *vcpu, const struct vmcs12 *vmcs12);
 /* An EPT violation or misconfiguration of L2. */
 enum exit_action l2_second_level_exit(struct vcpu *vcpu, u32 reason);
 enum exit_action l2_vmfunc_exit(struct vcpu *vcpu);
@@ -147,17 +146,55 @@ bool l1_intercepts_msr(const struct vcpu *vcpu, const struct vmcs12 *vmcs12, boo
 
 /* --- vmx-event.c --- */
 
+static inline bool l1_exits_by_nmi(const struct vmcs12 *vmcs12)
+{
+    return (vmcs12->pin_controls & PIN_NMI_EXITING) != 0;
+}
+
+static inline bool l1_has_virtual_nmis(const struct vmcs12 *vmcs12)
+{
+    return (vmcs12->pin_controls & PIN_VIRTUAL_NMIS) != 0;
+}
+
+/* L1 has NMI exiting only: blocking by NMI in vmcs12 and in vmcs02 are not the same. */
+static inline bool l2_interruptibility_differs(const struct vmcs12 *vmcs12)
+{
+    return (vmcs12->pin_controls & (PIN_NMI_EXITING | PIN_VIRTUAL_NMIS)) == PIN_NMI_EXITING;
+}
+
 /* Notes the NMI blocking that L1 gives L2; before the other functions, at each entry. */
-void l2_take_nmi_blocking(struct vmcs02_state *state, const struct vmcs12 *vmcs12);
+static inline void l2_take_nmi_blocking(struct vmcs02_state *state, const struct vmcs12 *vmcs12)
+{
+    state->nmi_blocked =
+        l2_interruptibility_differs(vmcs12) && (vmcs12->guest_interruptibility & BLOCKING_BY_NMI) != 0;
+}
+
 /* The primary controls through which an NMI that came while Umbra ran makes itself heard in L2. */
-u32 l2_nmi_controls(const struct vmcs02_state *state, const struct vmcs12 *vmcs12);
+static inline u32 l2_nmi_controls(const struct vmcs02_state *state, const struct vmcs12 *vmcs12)
+{
+    if (!l1_exits_by_nmi(vmcs12))
+        return (u32)PRIMARY_NMI_WINDOW;
+    return state->nmi_blocked ? 0 : (u32)PRIMARY_MONITOR_TRAP_FLAG;
+}
+
 /* Interruptibility state of vmcs02 at an entry, and that of vmcs12 after an exit. */
 u32 l2_interruptibility(const struct vmcs12 *vmcs12);
-/* Is the one not as the other after an exit? */
-bool l2_interruptibility_differs(const struct vmcs12 *vmcs12);
-u32 l2_saved_interruptibility(const struct vmcs02_state *state, const struct vmcs12 *vmcs12, u64 hardware);
+static inline u32 l2_saved_interruptibility(const struct vmcs02_state *state, const struct vmcs12 *vmcs12,
+                                            u64 hardware)
+{
+    if (l2_interruptibility_differs(vmcs12))
+        return (u32)((hardware & ~BLOCKING_BY_NMI) | (state->nmi_blocked ? BLOCKING_BY_NMI : 0));
+    return (u32)hardware;
+}
+
 /* NMI blocking of L1 after an exit (SDM vol. 3C 28.5.5); vmcs12 holds what the exit saved. */
-u64 l1_nmi_blocking_after_exit(const struct vmcs12 *vmcs12, bool nmi_exit);
+static inline u64 l1_nmi_blocking_after_exit(const struct vmcs12 *vmcs12, bool nmi_exit)
+{
+    if (nmi_exit)
+        return BLOCKING_BY_NMI;
+    return l1_has_virtual_nmis(vmcs12) ? 0 : vmcs12->guest_interruptibility & BLOCKING_BY_NMI;
+}
+
 /* MTF for a step of Umbra's own in L2. */
 void l2_set_step(struct vcpu *vcpu, bool on);
 /* A fault that Umbra raises in L2: injected, or L1's exit if its exception bitmap says so. */

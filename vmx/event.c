@@ -37,16 +37,25 @@ static bool nmi_waits(const struct vcpu *vcpu)
     return *(const volatile bool *)&vcpu->nmi_pending;
 }
 
-void vmx_write_primary(struct vcpu *vcpu)
+/* After a checked access to the VMCS, or a VMPTRLD. */
+static inline __attribute__((always_inline)) void write_primary(struct vcpu *vcpu, u32 primary,
+                                                                u32 nmi_controls)
 {
-    const struct vmx_vcpu *v = vmx_of(vcpu);
     bool waits;
 
     do {
         order_against_nmi();
         waits = nmi_waits(vcpu);
-        vmwrite(VMCS_PRIMARY_CONTROLS, v->primary | (waits ? v->nmi_controls : 0));
-    } while (waits != nmi_waits(vcpu));
+        vmwrite_unchecked(VMCS_PRIMARY_CONTROLS,
+                          __builtin_expect(waits, false) ? primary | nmi_controls : primary);
+    } while (__builtin_expect(waits != nmi_waits(vcpu), false));
+}
+
+void vmx_write_primary(struct vcpu *vcpu)
+{
+    const struct vmx_vcpu *v = vmx_of(vcpu);
+
+    write_primary(vcpu, v->primary, v->nmi_controls);
 }
 
 void vmx_nmi_hook(struct vcpu *vcpu)
@@ -69,13 +78,8 @@ void vmx_switch_vmcs(struct vcpu *vcpu, hpa_t vmcs, u32 primary, u32 nmi_control
 
     v->primary = primary;
     v->nmi_controls = nmi_controls;
-    ASSERT(vmptrld(vmcs), "a VMCS that Umbra has set up itself can be made current");
-    vmx_write_primary(vcpu);
-}
-
-void vmx_visit_vmcs(hpa_t vmcs)
-{
-    ASSERT(vmptrld(vmcs), "a VMCS that Umbra has set up itself can be made current");
+    vmx_visit_vmcs(vmcs);
+    write_primary(vcpu, primary, nmi_controls);
 }
 
 /* A hook in between has written the controls of the visited VMCS instead. */

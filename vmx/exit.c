@@ -459,7 +459,7 @@ static inline __attribute__((always_inline)) void end_exit(struct vcpu *vcpu, en
 {
     if (__builtin_expect(action == EXIT_SKIP, true))
         skip_instruction(rip);
-    else
+    else if (__builtin_expect(action != EXIT_RESUME, false))
         finish_exit(vcpu, action);
     if (__builtin_expect(machine.tdp.flush_pending, false))
         shootdown_if_pending(vcpu);
@@ -481,6 +481,12 @@ void vmx_exit(struct vcpu *vcpu)
     end_exit(vcpu, exit_table[reason].handle(vcpu), rip);
 }
 
+/* Basic exit reasons, a power of two. */
+enum { L2_REASONS = 128 };
+_Static_assert((unsigned)EXIT_REASONS <= (unsigned)L2_REASONS &&
+                   (unsigned)L2_REASONS <= (unsigned)ACCOUNTING_REASONS,
+               "the remainder is a basic exit reason's own index");
+
 /*
  * If the hook goes back to L1, the action is EXIT_RESUME, and what is left to do for L1 does not depend on
  * where L2 was.
@@ -490,8 +496,8 @@ void vmx_l2_exit(struct vcpu *vcpu)
     u32 reason = (u32)vmread(VMCS_EXIT_REASON);
     u64 rip = vmread_unchecked(VMCS_GUEST_RIP);
 
-    account_exit(&vcpu->accounting, reason % ACCOUNTING_REASONS, read_tsc(), rip, 0);
-    vmx_finish_exit(vcpu, nested_hooks->l2_exit(vcpu, reason), rip);
+    account_exit(&vcpu->accounting, reason % L2_REASONS, read_tsc(), rip, 0);
+    end_exit(vcpu, nested_hooks->l2_exit(vcpu, reason), rip);
 }
 
 void vmx_entry_failed(struct vcpu *vcpu, bool valid)

@@ -297,6 +297,12 @@ static inline __attribute__((always_inline)) u64 vmread_unchecked(enum vmcs_fiel
     return value;
 }
 
+/* The same with the 8 bytes at `from`, of which the CPU takes the field's width. */
+static inline __attribute__((always_inline)) void vmwrite_from(enum vmcs_field field, const void *from)
+{
+    __asm__ volatile("vmwrite %0, %1" : : "m"(*(const u64 *)from), "r"((u64)field) : "cc", "memory");
+}
+
 static inline void vmwrite_unchecked(enum vmcs_field field, u64 value)
 {
     __asm__ volatile("vmwrite %0, %1" : : "r"(value), "r"((u64)field) : "cc", "memory");

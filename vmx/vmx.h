@@ -7,7 +7,9 @@
 #define UMBRA_VMX_VMX_H
 
 #include "vcpu/vcpu.h"
+#include "arch/print.h"
 #include "vmx/capability.h"
+#include "vmx/instructions.h"
 #include "vmx/vmcs.h"
 
 struct vmx_vcpu {
@@ -138,7 +140,10 @@ void vmx_switch_vmcs(struct vcpu *vcpu, hpa_t vmcs, u32 primary, u32 nmi_control
  * but the primary controls may be read and written, which the NMI hook may write meanwhile. The way back to
  * the vcpu's own VMCS, if it was current before.
  */
-void vmx_visit_vmcs(hpa_t vmcs);
+static inline void vmx_visit_vmcs(hpa_t vmcs)
+{
+    ASSERT(vmptrld(vmcs), "a VMCS that Umbra has set up itself can be made current");
+}
 void vmx_return_to_vmcs01(struct vcpu *vcpu);
 /* Writes the primary controls of the current VMCS after a change of v->primary or v->nmi_controls. */
 void vmx_write_primary(struct vcpu *vcpu);
