@@ -337,6 +337,9 @@ void group_vmx_shadow(void);
 /* --- vmx-functions.c --- */
 void group_vmx_functions(void);
 
+/* --- vmx-apic.c --- */
+void group_vmx_apic(void);
+
 /* --- vmx-lists.c --- */
 void group_vmx_lists(void);
 void group_vmx_abort_store(void);

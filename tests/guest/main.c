@@ -38,6 +38,7 @@ static const struct {
     {"vmx-checks", group_vmx_checks},
     {"vmx-shadow", group_vmx_shadow},
     {"vmx-functions", group_vmx_functions},
+    {"vmx-apic", group_vmx_apic},
     {"vmx-lists", group_vmx_lists},
     {"vmx-abort-store", group_vmx_abort_store},
     {"vmx-abort-load", group_vmx_abort_load},
