@@ -340,6 +340,9 @@ void group_vmx_functions(void);
 /* --- vmx-apic.c --- */
 void group_vmx_apic(void);
 
+/* --- vmx-nmi.c --- */
+void group_vmx_nmi(void);
+
 /* --- vmx-lists.c --- */
 void group_vmx_lists(void);
 void group_vmx_abort_store(void);
