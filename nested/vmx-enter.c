@@ -76,6 +76,10 @@ enum exit_action nested_vmx_enter(struct vcpu *vcpu, bool launch)
         enter_without_vpid(vcpu, vmcs12);
     l2_acquire_tables(vcpu, nested);
     vcpu->l2_running = true;
+    if (__builtin_expect(vcpu->nmi_pending, false) && l2_nmi_is_first(vcpu)) {
+        nested->vmcs12.launch_state = VMCS12_LAUNCHED;
+        return l2_nmi_exit(vcpu);
+    }
     if (state->active->launched)
         return EXIT_RESUME;
     /* The stub would resume: the first entry through a VMCS goes on from here, on a stack that starts anew.

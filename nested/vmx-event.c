@@ -29,6 +29,18 @@ u32 l2_interruptibility(const struct vmcs12 *vmcs12)
     return vmcs12->guest_interruptibility;
 }
 
+bool l2_nmi_is_first(const struct vcpu *vcpu)
+{
+    const struct nested_vmx *nested = nested_vmx_of(vcpu);
+    const struct vmcs12 *vmcs12 = &nested->vmcs12;
+    bool timer_expired =
+        (vmcs12->pin_controls & PIN_PREEMPTION_TIMER) != 0 && vmcs12->guest_preemption_timer == 0;
+
+    return l1_exits_by_nmi(vmcs12) && !nested->vmcs02->nmi_blocked &&
+           (vmcs12->entry_interruption & INTERRUPTION_VALID) == 0 && vmcs12->guest_pending_debug == 0 &&
+           (vmcs12->guest_interruptibility & BLOCKING_BY_MOV_SS) == 0 && !timer_expired;
+}
+
 void l2_set_step(struct vcpu *vcpu, bool on)
 {
     const struct nested_vmx *nested = nested_vmx_of(vcpu);

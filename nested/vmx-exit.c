@@ -233,21 +233,24 @@ static enum exit_action reflect_as_is(struct vcpu *vcpu)
 
 /* --- exits --- */
 
+enum exit_action l2_nmi_exit(struct vcpu *vcpu)
+{
+    static const struct l2_exit_information information = {
+        .reason = REASON_EXCEPTION_OR_NMI,
+        .interruption = (u32)(INTERRUPTION_VALID | INTERRUPTION_NMI | EXC_NMI),
+    };
+
+    vcpu->nmi_pending = false;
+    return l2_reflect(vcpu, &information);
+}
+
 /* An NMI that came while Umbra ran is L1's exit now, at the first instruction boundary of L2. */
 static enum exit_action waiting_nmi(struct vcpu *vcpu, u32 reason)
 {
-    struct l2_exit_information information;
-
-    if (reason == REASON_NMI_WINDOW) {
-        vmx_nmi_window_exit(vcpu);
-        return EXIT_RESUME;
-    }
-    vcpu->nmi_pending = false;
-    l2_exit_information_read(&information);
-    information.reason = REASON_EXCEPTION_OR_NMI;
-    information.interruption = (u32)(INTERRUPTION_VALID | INTERRUPTION_NMI | EXC_NMI);
-    information.qualification = 0;
-    return l2_reflect(vcpu, &information);
+    if (reason != REASON_NMI_WINDOW)
+        return l2_nmi_exit(vcpu);
+    vmx_nmi_window_exit(vcpu);
+    return EXIT_RESUME;
 }
 
 static enum exit_action nmi_to_l1(struct vcpu *vcpu)

@@ -186,7 +186,8 @@ static void write_hot(const struct vmcs02_state *state, const struct vmcs12 *vmc
     }
     if ((dirty & VMCS12_EVENT) != 0)
         vmwrite_unchecked(VMCS_GUEST_RFLAGS, vmcs12->guest_rflags);
-    if ((dirty & VMCS12_EVENT) != 0 || l2_interruptibility_differs(vmcs12))
+    /* What vmcs02 has of NMI blocking depends on the controls, too. */
+    if ((dirty & (VMCS12_EVENT | VMCS12_CONTROLS)) != 0 || l2_interruptibility_differs(vmcs12))
         vmwrite_unchecked(VMCS_GUEST_INTERRUPTIBILITY, l2_interruptibility(vmcs12));
     if ((word[CONTROL_SECONDARY] & SECONDARY_VIRTUAL_INTERRUPTS) != 0)
         vmwrite(VMCS_GUEST_INTERRUPT_STATUS, vmcs12->guest_interrupt_status);

@@ -195,6 +195,11 @@ static inline u64 l1_nmi_blocking_after_exit(const struct vmcs12 *vmcs12, bool n
     return l1_has_virtual_nmis(vmcs12) ? 0 : vmcs12->guest_interruptibility & BLOCKING_BY_NMI;
 }
 
+/*
+ * L1 enters L2 (vmcs02 is ready) while an NMI waits: does nothing hold it back and nothing come before it?
+ * Then it exits before L2 does anything, which MTF could not do for an L2 in HLT.
+ */
+bool l2_nmi_is_first(const struct vcpu *vcpu);
 /* MTF for a step of Umbra's own in L2. */
 void l2_set_step(struct vcpu *vcpu, bool on);
 /* A fault that Umbra raises in L2: injected, or L1's exit if its exception bitmap says so. */
@@ -219,5 +224,7 @@ struct l2_exit_information {
 void l2_exit_information_read(struct l2_exit_information *information);
 /* Leaves L2: vmcs12 is filled in, L1's state loaded. vmcs02 is current before, vmcs01 after. EXIT_RESUME. */
 enum exit_action l2_reflect(struct vcpu *vcpu, const struct l2_exit_information *information);
+/* The same for an NMI, which does not wait any more. */
+enum exit_action l2_nmi_exit(struct vcpu *vcpu);
 
 #endif

@@ -54,8 +54,8 @@ static void check_exiting(void)
     prepare(PIN_NMI_EXITING);
     expect("exit", vmx_run(&code_send), REASON_EXCEPTION_OR_NMI);
     expect("exit.information", vmread(VMCS_EXIT_INTERRUPTION), NMI_EXIT);
-    check("vmx-nmi.exit.rip", vmread(VMCS_GUEST_RIP) > (u64)code_send.at &&
-                                  vmread(VMCS_GUEST_RIP) <= (u64)code_send.next);
+    check("vmx-nmi.exit.rip",
+          vmread(VMCS_GUEST_RIP) > (u64)code_send.at && vmread(VMCS_GUEST_RIP) <= (u64)code_send.next);
     expect("exit.interruptibility", vmread(VMCS_GUEST_INTERRUPTIBILITY), 0);
     expect("exit.not_l1s", nmis, 0);
     /* The exit blocks NMIs for L1: the next one waits, until L2 runs with NMIs open. */

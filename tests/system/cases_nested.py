@@ -66,7 +66,7 @@ def kvm_cases(cpu, umbra, suffix):
 
 
 # The test guest as an L1 of its own. With and without VMCS shadowing, L1 sees the same.
-VMX_GROUPS = "vmx-instructions,vmx-checks,vmx-controls,vmx-exits,vmx-events,vmx-ept,vmx-shadow,vmx-functions,vmx-lists,vmx-apic"
+VMX_GROUPS = "vmx-instructions,vmx-checks,vmx-controls,vmx-exits,vmx-events,vmx-ept,vmx-shadow,vmx-functions,vmx-lists,vmx-apic,vmx-nmi"
 
 
 def vmx_cases():

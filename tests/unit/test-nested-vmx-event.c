@@ -122,12 +122,49 @@ static void test_exception(void **state)
     assert_int_equal(l2_exception(&vcpu_of_test, EXC_UD, false, 0), EXIT_RESUME);
 }
 
+/* A waiting NMI exits before L2 does anything, unless something holds it back or comes first. */
+static void test_nmi_is_first(void **state)
+{
+    const struct {
+        const char *name;
+        struct vmcs12 vmcs12;
+        bool blocked, first;
+    } cases[] = {
+        {"exiting", {.pin_controls = EXITING}, false, true},
+        {"virtual, blocked", {.pin_controls = VIRTUAL, .guest_interruptibility = BLOCKED}, false, true},
+        {"in HLT", {.pin_controls = EXITING, .guest_activity = ACTIVITY_HLT}, false, true},
+        {"not L1's", {.pin_controls = 0}, false, false},
+        {"blocked", {.pin_controls = EXITING}, true, false},
+        {"MOV SS", {.pin_controls = EXITING, .guest_interruptibility = BLOCKING_BY_MOV_SS}, false, false},
+        {"after an event", {.pin_controls = EXITING, .entry_interruption = NMI_INJECTION}, false, false},
+        {"after a debug trap",
+         {.pin_controls = EXITING, .guest_pending_debug = PENDING_DEBUG_BS},
+         false,
+         false},
+        {"after the timer", {.pin_controls = EXITING | (u32)PIN_PREEMPTION_TIMER}, false, false},
+        {"before the timer",
+         {.pin_controls = EXITING | (u32)PIN_PREEMPTION_TIMER, .guest_preemption_timer = 1},
+         false,
+         true},
+    };
+
+    (void)state;
+    nested.vmcs02 = &transitions;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        nested.vmcs12 = cases[i].vmcs12;
+        transitions.nmi_blocked = cases[i].blocked;
+        if (l2_nmi_is_first(&vcpu_of_test) != cases[i].first)
+            fail_msg("%s", cases[i].name);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nmi_blocking),
         cmocka_unit_test(test_step),
         cmocka_unit_test(test_exception),
+        cmocka_unit_test(test_nmi_is_first),
     };
     return cmocka_run_group_tests_name("nested-vmx-event", tests, NULL, NULL);
 }
