@@ -73,6 +73,7 @@ HOSTFLAGS := -std=gnu17 -O1 -g -fsanitize=address,undefined -fno-sanitize-recove
 # Every unit test by name, with the sources that it is linked with; none is found by itself, so none is lost unseen.
 # unit-main-NAME: the test's own source, where that is not tests/unit/test-NAME.c.
 UNIT_TESTS :=
+walker := $(wildcard mm/walk*.c)
 UNIT_TESTS += format
 unit-format := arch/format.c
 UNIT_TESTS += acpi
@@ -83,7 +84,7 @@ UNIT_TESTS += decode-zydis
 unit-decode-zydis := arch/decode.c arch/decode-tables.c
 unit-libs-decode-zydis := -lZydis
 UNIT_TESTS += guest-mem
-unit-guest-mem := mm/guest-mem.c mm/guest-paging.c mm/memmap.c mm/linear.c mm/walk.c mm/walk-quick.c mm/fault.c mm/paging.c mm/paging-format.c mm/permission.c
+unit-guest-mem := mm/guest-mem.c mm/guest-paging.c mm/memmap.c mm/linear.c $(walker) mm/fault.c mm/paging.c mm/paging-format.c mm/permission.c
 UNIT_TESTS += vmx-controls
 unit-vmx-controls := vmx/controls.c vmx/cr0.c
 UNIT_TESTS += nested-vmx-exit
@@ -138,7 +139,7 @@ unit-guest-multiboot-damage := tests/unit/multiboot-guest.c $(guest-loaders)
 
 # The paging core against its specification: millions of cases, so built fast, with only the undefined-behaviour
 # sanitizer; NAME-asan is the same test with all of them and fewer cases.
-paging-core := mm/paging.c mm/paging-format.c mm/permission.c mm/walk.c mm/walk-quick.c mm/fault.c mm/linear.c
+paging-core := mm/paging.c mm/paging-format.c mm/permission.c $(walker) mm/fault.c mm/linear.c
 paging-twin := tests/unit/paging-case.c tests/unit/paging-compare.c $(wildcard tests/specification/*.c)
 UNIT_TESTS += paging
 unit-paging := $(paging-core)
@@ -168,7 +169,7 @@ unit-flags-linear-asan := -DLINEAR_ADDRESSES=500000u -DLINEAR_OPERANDS=60000u
 
 # The shadow MMU under a simulated L1 and hardware that forgets nothing; SHADOW_STEPS in the environment for longer runs.
 shadow-world := $(wildcard nested/shadow*.c) tests/unit/shadow-world.c tests/unit/shadow-hardware.c mm/tdp.c mm/tdp-format.c \
-                mm/mtrr.c mm/frame.c mm/paging.c mm/paging-format.c mm/permission.c mm/walk.c mm/fault.c \
+                mm/mtrr.c mm/frame.c mm/paging.c mm/paging-format.c mm/permission.c $(walker) mm/fault.c \
                 tests/unit/paging-case.c $(wildcard tests/specification/*.c)
 UNIT_TESTS += shadow
 unit-shadow := $(shadow-world)
@@ -228,7 +229,7 @@ test-boot: setup
 	@tests/system/test-boot --cpu $(CPU) --results $(BUILD)/results/boot
 
 # The paging core alone, on the host: the hypervisor's objects, counted by valgrind.
-$(BUILD)/bench/paging: tests/bench/paging.c $(patsubst %,$(BUILD)/obj/mm/%.c.o,paging paging-format permission walk walk-quick)
+$(BUILD)/bench/paging: tests/bench/paging.c $(patsubst %,$(BUILD)/obj/mm/%.c.o,paging paging-format permission walk walk-general walk-mark walk-2d walk-quick)
 	@mkdir -p $(@D)
 	@echo "  HOSTCC  $@"
 	@$(HOSTCC) -std=gnu17 -O2 -g -no-pie $(WARNINGS) -I. $^ -o $@

@@ -14,7 +14,7 @@ GUEST_C := $(wildcard tests/guest/*.c)
 GUEST_S := tests/guest/entry.S tests/guest/vectors.S tests/guest/modes.S tests/guest/legacy.S tests/guest/vmx-enter.S \
 	tests/guest/vmx-bench.S tests/guest/svm-enter.S tests/guest/smp.S
 # Umbra's paging core, which the groups `paging` and `second-level` compare the CPU with.
-GUEST_ORACLE := paging paging-format permission walk fault
+GUEST_ORACLE := paging paging-format permission walk walk-general walk-mark walk-2d fault
 GUEST_OBJECTS := $(GUEST_C:tests/guest/%.c=$(GUEST_BUILD)/%.o) $(GUEST_S:tests/guest/%.S=$(GUEST_BUILD)/%.o) \
 	$(GUEST_ORACLE:%=$(GUEST_BUILD)/mm/%.o)
 GUEST_HEADERS := mb1 mb2 flat
