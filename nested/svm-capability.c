@@ -10,6 +10,7 @@ const struct svm_feature_row svm_feature_rows[] = {
     {SVM_EDX_DECODE_ASSISTS, false, "EXITINFO1 and the instruction bytes are handed on with the exit"},
     {SVM_EDX_PAUSE_FILTER, false, "the count is the CPU's"},
     {SVM_EDX_PAUSE_THRESHOLD, false, "so is the threshold"},
+    {SVM_EDX_VIRTUAL_VMLOAD, false, "goes through the shadow's tables; outside 64-bit mode it is L1's exit"},
     {SVM_EDX_VGIF, false, "V_GIF of vmcb02 is L1's; Umbra has no use for it, since L1's interrupts are real"},
     {SVM_EDX_GMET, false, "the shadow's tables are GMET's"},
 };

@@ -15,6 +15,7 @@
 #define SVM_EDX_DECODE_ASSISTS  BIT(7)
 #define SVM_EDX_PAUSE_FILTER    BIT(10)
 #define SVM_EDX_PAUSE_THRESHOLD BIT(12)
+#define SVM_EDX_VIRTUAL_VMLOAD  BIT(15)
 #define SVM_EDX_VGIF            BIT(16)
 #define SVM_EDX_GMET            BIT(17)
 

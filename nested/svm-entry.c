@@ -98,7 +98,8 @@ static void derive(struct svm_vcpu *svm, struct nested_svm *nested, struct svm_s
     control->pause_filter_count = control12->pause_filter_count;
     control->tsc_offset = control01->tsc_offset + control12->tsc_offset;
     control->nested_control = NP_ENABLE | (machine.mode_based_execute ? GMET_ENABLE : 0);
-    control->lbr_control = control01->lbr_control;
+    control->lbr_control = (control01->lbr_control & LBR_VIRTUALIZATION_ENABLE) |
+                           (svm_virtual_vmload(control12) ? VMLOAD_VIRTUALIZATION_ENABLE : 0);
     load_permission_maps(svm, nested, slot);
     if (!nested_svm_has_np(nested))
         slot->vmcb02->save.g_pat = l1->g_pat;
@@ -155,15 +156,17 @@ static inline bool load_vmcb(struct svm_vcpu *svm, struct nested_svm *nested, st
     const struct vmcb_control *from = &slot->vmcb12->control;
     struct vmcb_control *copy = &slot->control, *control = &slot->vmcb02->control;
     u64 nested_control = from->nested_control, v_intr = from->v_intr;
+    u64 lbr_control = svm_features.virtual_vmload ? from->lbr_control : 0;
     u32 groups = ~from->clean;
 
-    if (!slot->loaded || copy->nested_control != nested_control ||
+    if (!slot->loaded || copy->nested_control != nested_control || copy->lbr_control != lbr_control ||
         ((copy->v_intr ^ v_intr) & V_GIF_ENABLE) != 0 || host_changed(slot, &svm->vmcb01->save))
         groups = ~0u;
     slot->loaded = false;
     copy->nested_control = nested_control;
     copy->v_intr = v_intr;
     copy->event_inj = from->event_inj;
+    copy->lbr_control = lbr_control;
     copy_rest(&slot->vmcb02->save, &slot->vmcb12->save);
     if ((groups & CLEAN_KNOWN & ~ALWAYS_READ) != 0 || (copy->event_inj & EVENT_VALID) != 0) {
         if (!load_groups(svm, slot, groups))
@@ -195,7 +198,6 @@ void nested_svm_enter(struct vcpu *vcpu, struct svm_slot *slot)
     struct svm_vcpu *svm = svm_of(vcpu);
     const struct vmcb_save *l1 = &svm->vmcb01->save;
 
-    svm->vmcb01->save.rax = vcpu->gpr[GPR_RAX];
     if (svm->l1_svme_change)
         nested_svm_forget(svm);
     nested->slot = slot;
@@ -212,10 +214,14 @@ void nested_svm_enter(struct vcpu *vcpu, struct svm_slot *slot)
     u8 tlb_control = slot->vmcb12->control.tlb_control;
     if (tlb_control != TLB_CONTROL_NOTHING)
         nested_svm_obey_tlb_control(nested, tlb_control);
-    vcpu->gpr[GPR_RAX] = slot->vmcb02->save.rax;
     svm_switch_to_l2(svm, slot->vmcb02, slot->vmcb02_address, nested->interrupts);
-    if (__builtin_expect(vcpu->nmi_pending || svm->init_pending, 0) && !nested_svm_take_held(vcpu))
-        return;
+    if (__builtin_expect(vcpu->nmi_pending || svm->init_pending, 0)) {
+        vcpu->gpr[GPR_RAX] = slot->vmcb02->save.rax;
+        if (!nested_svm_take_held(vcpu))
+            return;
+    }
     /* Not earlier: a flush that it asks for must not be lost with an L2 that does not run. */
     nested_svm_translate(vcpu);
+    if (machine.tdp.flush_pending)
+        svm_flush_changes(svm);
 }

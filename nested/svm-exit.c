@@ -46,14 +46,15 @@ static void write_back_state(struct vmcb_save *to, const struct vmcb_save *from,
 /* V_TPR, V_IRQ and V_GIF are the CPU's to change while the guest runs. */
 #define V_INTR_WRITTEN (V_TPR | V_IRQ | V_GIF)
 
-static void write_back_control(struct svm_slot *slot)
+static inline void write_back_control(struct svm_slot *slot)
 {
     const struct vmcb_control *from = &slot->vmcb02->control;
     struct vmcb_control *to = &slot->vmcb12->control;
 
     to->v_intr = (slot->control.v_intr & ~V_INTR_WRITTEN) | (from->v_intr & V_INTR_WRITTEN);
     to->interrupt_state = from->interrupt_state;
-    to->exit_int_info = svm_event_in_flight(from->exit_int_info);
+    to->exit_int_info =
+        (from->exit_int_info & EVENT_VALID) != 0 ? svm_event_in_flight(from->exit_int_info) : 0;
     to->event_inj = 0;
     if (svm_features.nrip_save)
         to->n_rip = from->n_rip;
@@ -64,20 +65,16 @@ static void write_back_control(struct svm_slot *slot)
     }
 }
 
-/* What VMEXIT changes in the host, and what the guest leaves behind in registers that VMEXIT does not load.
- */
-static void back_to_l1(struct vcpu *vcpu)
+/* What VMEXIT changes in the host. */
+static inline void back_to_l1(struct svm_vcpu *svm)
 {
-    struct svm_vcpu *svm = svm_of(vcpu);
-    struct vmcb *vmcb01 = svm->vmcb01;
-
     svm_switch_to_l1(svm);
-    vmcb01->save.dr7 = DR7_DISABLED;
-    vcpu->gpr[GPR_RAX] = vmcb01->save.rax;
+    svm->vmcb01->save.dr7 = DR7_DISABLED;
     svm_hold_events(svm);
 }
 
-static void leave_behind(const struct svm_slot *slot, bool np, struct vmcb *vmcb01)
+/* What the guest leaves behind in registers that VMEXIT does not load. */
+static inline void leave_behind(const struct svm_slot *slot, bool np, struct vmcb *vmcb01)
 {
     const struct vmcb_save *l2 = &slot->vmcb02->save;
     struct vmcb_save *l1 = &vmcb01->save;
@@ -102,25 +99,27 @@ static void leave_behind(const struct svm_slot *slot, bool np, struct vmcb *vmcb
 static inline void reflect(struct vcpu *vcpu, u64 code, u64 info_1, u64 info_2)
 {
     struct nested_svm *nested = nested_svm_of(vcpu);
+    struct svm_vcpu *svm = svm_of(vcpu);
     struct svm_slot *slot = nested->slot;
     struct vmcb_control *control12 = &slot->vmcb12->control;
     bool np = nested_svm_has_np(nested);
 
-    slot->vmcb02->save.rax = vcpu->gpr[GPR_RAX];
     control12->exit_code = code;
     control12->exit_info_1 = info_1;
     control12->exit_info_2 = info_2;
     write_back_control(slot);
     write_back_state(&slot->vmcb12->save, &slot->vmcb02->save, np);
     slot->loaded = true;
+    leave_behind(slot, np, svm->vmcb01);
+    back_to_l1(svm);
     shadow_wrote(nested->shadow, gpa(slot->address), PAGE_SIZE);
-    leave_behind(slot, np, svm_of(vcpu)->vmcb01);
-    back_to_l1(vcpu);
 }
 
 void nested_svm_reflect(struct vcpu *vcpu, u64 code, u64 info_1, u64 info_2)
 {
+    nested_svm_of(vcpu)->slot->vmcb02->save.rax = vcpu->gpr[GPR_RAX];
     reflect(vcpu, code, info_1, info_2);
+    vcpu->gpr[GPR_RAX] = svm_of(vcpu)->vmcb01->save.rax;
 }
 
 void nested_svm_refuse(struct vcpu *vcpu)
@@ -134,7 +133,8 @@ void nested_svm_refuse(struct vcpu *vcpu)
     control12->event_inj = 0;
     shadow_wrote(nested->shadow, gpa(nested->slot->address), PAGE_SIZE);
     svm_release_tpr(svm_of(vcpu));
-    back_to_l1(vcpu);
+    back_to_l1(svm_of(vcpu));
+    vcpu->gpr[GPR_RAX] = svm_of(vcpu)->vmcb01->save.rax;
     svm_of(vcpu)->vmcb01->control.clean &= ~(u32)CLEAN_DRX;
 }
 
@@ -309,7 +309,7 @@ static enum exit_action raise(struct vcpu *vcpu, enum exit_action action)
     return EXIT_RESUME;
 }
 
-static __attribute__((noinline)) enum exit_action general_exit(struct vcpu *vcpu, u32 index)
+static __attribute__((noinline)) void general_exit(struct vcpu *vcpu, u32 index)
 {
     struct nested_svm *nested = nested_svm_of(vcpu);
     struct svm_vcpu *svm = svm_of(vcpu);
@@ -325,11 +325,11 @@ static __attribute__((noinline)) enum exit_action general_exit(struct vcpu *vcpu
         svm->frame->l2_interrupts =
             nested->interrupts && action != EXIT_STEP && (svm->unusual & SVM_STEPPING) == 0;
     }
-    return action;
+    svm_l2_exit_ends(svm, action);
 }
 
 /* What L1 asked for, at an ordinary moment, is the way of nearly all exits. */
-enum exit_action nested_svm_l2_exit(struct vcpu *vcpu, u32 index)
+void nested_svm_l2_exit(struct vcpu *vcpu, u32 index)
 {
     const struct svm_slot *slot = nested_svm_of(vcpu)->slot;
     const struct vmcb_control *control = &slot->vmcb02->control;
@@ -337,9 +337,8 @@ enum exit_action nested_svm_l2_exit(struct vcpu *vcpu, u32 index)
 
     if (__builtin_expect(svm_of(vcpu)->unusual == 0 && (control->exit_int_info & EVENT_VALID) == 0 &&
                              code != VMEXIT_MSR && svm_intercepts_code(&slot->control, code),
-                         1)) {
+                         1))
         reflect(vcpu, code, control->exit_info_1, control->exit_info_2);
-        return EXIT_RESUME;
-    }
-    return general_exit(vcpu, index);
+    else
+        general_exit(vcpu, index);
 }

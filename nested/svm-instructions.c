@@ -7,23 +7,6 @@
 #include "svm/event.h"
 #include "svm/instruction.h"
 
-/* Of the VMCB that rAX names. NULL: #GP, as for an address that is no memory a VMCB can be in. */
-static struct svm_slot *operand(const struct svm_vcpu *svm)
-{
-    return nested_svm_slot(nested_svm_of(svm->vcpu), svm->vcpu->gpr[GPR_RAX] & svm->address_mask);
-}
-
-static enum exit_action vmrun(struct svm_vcpu *svm)
-{
-    struct svm_slot *slot = operand(svm);
-
-    if (slot == NULL)
-        return EXIT_GP;
-    svm_skip_instruction(svm);
-    nested_svm_enter(svm->vcpu, slot);
-    return EXIT_RESUME;
-}
-
 /* What VMLOAD and VMSAVE move, APM vol. 2 15.5.2: L1's, and L2's alike, is in vmcb01. */
 static inline void move_switched(struct vmcb_save *to, const struct vmcb_save *from)
 {
@@ -41,30 +24,121 @@ static inline void move_switched(struct vmcb_save *to, const struct vmcb_save *f
     to->sysenter_eip = from->sysenter_eip;
 }
 
-static enum exit_action vmload(struct svm_vcpu *svm)
+static inline void vmsave(struct svm_vcpu *svm, const struct svm_slot *slot)
 {
-    const struct svm_slot *slot = operand(svm);
-
-    if (slot == NULL)
-        return EXIT_GP;
-    move_switched(&svm->vmcb01->save, &slot->vmcb12->save);
-    return EXIT_SKIP;
-}
-
-static enum exit_action vmsave(struct svm_vcpu *svm)
-{
-    const struct svm_slot *slot = operand(svm);
-
-    if (slot == NULL)
-        return EXIT_GP;
     move_switched(&slot->vmcb12->save, &svm->vmcb01->save);
     shadow_wrote(nested_svm_of(svm->vcpu)->shadow, gpa(slot->address), PAGE_SIZE);
-    return EXIT_SKIP;
+}
+
+/*
+ * --- the quick way: L1, CPL 0, 64-bit code, no prefix, a VMCB that was used just now ---
+ * Each is a function that keeps nothing over a call, for which nothing has to be saved.
+ */
+
+static inline bool is_plain(const struct svm_vcpu *svm, enum svm_instruction which)
+{
+    return svm->vmcb->save.cpl == 0 && svm_l1_is_at_plain(svm, which);
+}
+
+/* NULL: not the quick way. */
+static inline struct svm_slot *plain_operand(const struct vcpu *vcpu, enum svm_instruction which)
+{
+    const struct nested_svm *nested = nested_svm_of(vcpu);
+    u64 address = vcpu->gpr[GPR_RAX];
+
+    if (!is_plain(svm_of(vcpu), which))
+        return NULL;
+    if (nested->slot->address == address)
+        return nested->slot;
+    return nested->other->address == address ? nested->other : NULL;
+}
+
+static inline void skip_plain(struct svm_vcpu *svm)
+{
+    svm_skip_to(svm, svm->vmcb->save.rip + 3);
+}
+
+static void quick_vmload(struct vcpu *vcpu)
+{
+    const struct svm_slot *slot = plain_operand(vcpu, SVM_INSTRUCTION_VMLOAD);
+
+    if (slot == NULL) {
+        svm_exit_general(svm_of(vcpu), VMEXIT_VMLOAD);
+        return;
+    }
+    move_switched(&svm_of(vcpu)->vmcb01->save, &slot->vmcb12->save);
+    skip_plain(svm_of(vcpu));
+}
+
+static void quick_vmsave(struct vcpu *vcpu)
+{
+    struct svm_slot *slot = plain_operand(vcpu, SVM_INSTRUCTION_VMSAVE);
+
+    if (slot == NULL) {
+        svm_exit_general(svm_of(vcpu), VMEXIT_VMSAVE);
+        return;
+    }
+    skip_plain(svm_of(vcpu));
+    vmsave(svm_of(vcpu), slot);
+}
+
+static void quick_vmrun(struct vcpu *vcpu)
+{
+    struct svm_slot *slot = plain_operand(vcpu, SVM_INSTRUCTION_VMRUN);
+
+    if (slot == NULL) {
+        svm_exit_general(svm_of(vcpu), VMEXIT_VMRUN);
+        return;
+    }
+    skip_plain(svm_of(vcpu));
+    nested_svm_enter(vcpu, slot);
+}
+
+static void quick_stgi(struct vcpu *vcpu)
+{
+    struct svm_vcpu *svm = svm_of(vcpu);
+
+    if (!is_plain(svm, SVM_INSTRUCTION_STGI)) {
+        svm_exit_general(svm, VMEXIT_STGI);
+        return;
+    }
+    skip_plain(svm);
+    svm_set_gif(svm, true);
+}
+
+static void quick_clgi(struct vcpu *vcpu)
+{
+    struct svm_vcpu *svm = svm_of(vcpu);
+
+    if (!is_plain(svm, SVM_INSTRUCTION_CLGI)) {
+        svm_exit_general(svm, VMEXIT_CLGI);
+        return;
+    }
+    if (!svm->events_held)
+        svm_hold_events(svm);
+    skip_plain(svm);
+}
+
+static void no_quick_way(struct vcpu *vcpu)
+{
+    svm_exit_general(svm_of(vcpu), VMEXIT_VMMCALL);
+}
+
+void (*const nested_svm_l1_exits[NESTED_SVM_L1_EXITS])(struct vcpu *vcpu) = {
+    quick_vmrun, no_quick_way, quick_vmload, quick_vmsave, quick_stgi, quick_clgi,
+};
+
+/* --- any other --- */
+
+/* Of the VMCB that rAX names. NULL: #GP, as for an address that is no memory a VMCB can be in. */
+static struct svm_slot *operand(const struct svm_vcpu *svm)
+{
+    return nested_svm_slot(nested_svm_of(svm->vcpu), svm->vcpu->gpr[GPR_RAX] & svm->address_mask);
 }
 
 static enum exit_action stgi(struct svm_vcpu *svm)
 {
-    svm_skip_instruction(svm);
+    svm_skip_to(svm, svm->next_rip);
     svm_set_gif(svm, true);
     return EXIT_RESUME;
 }
@@ -87,9 +161,37 @@ static enum exit_action invlpga(struct svm_vcpu *svm)
     return EXIT_SKIP;
 }
 
+static enum exit_action execute(struct svm_vcpu *svm, u32 code)
+{
+    struct svm_slot *slot = operand(svm);
+
+    if (slot == NULL)
+        return EXIT_GP;
+    switch (code) {
+    case VMEXIT_VMLOAD:
+        move_switched(&svm->vmcb01->save, &slot->vmcb12->save);
+        return EXIT_SKIP;
+    case VMEXIT_VMSAVE:
+        vmsave(svm, slot);
+        return EXIT_SKIP;
+    default: /* VMRUN */
+        svm_skip_to(svm, svm->next_rip);
+        nested_svm_enter(svm->vcpu, slot);
+        svm->vcpu->gpr[GPR_RAX] = svm->vmcb->save.rax;
+        return EXIT_RESUME;
+    }
+}
+
 /* EFER.SVME was found set. */
 enum exit_action nested_svm_instruction(struct vcpu *vcpu, u32 code)
 {
+    static const u8 which[] = {
+        [0] = SVM_INSTRUCTION_VMRUN,
+        [VMEXIT_VMLOAD - VMEXIT_VMRUN] = SVM_INSTRUCTION_VMLOAD,
+        [VMEXIT_VMSAVE - VMEXIT_VMRUN] = SVM_INSTRUCTION_VMSAVE,
+        [VMEXIT_STGI - VMEXIT_VMRUN] = SVM_INSTRUCTION_STGI,
+        [VMEXIT_CLGI - VMEXIT_VMRUN] = SVM_INSTRUCTION_CLGI,
+    };
     struct svm_vcpu *svm = svm_of(vcpu);
     const struct vmcb_save *save = &svm->vmcb->save;
 
@@ -97,20 +199,17 @@ enum exit_action nested_svm_instruction(struct vcpu *vcpu, u32 code)
         return EXIT_UD;
     if (save->cpl != 0)
         return EXIT_GP;
+    if (!svm_decode_next_rip(svm, code == VMEXIT_INVLPGA ? SVM_INSTRUCTION_INVLPGA
+                                                         : (enum svm_instruction)which[code - VMEXIT_VMRUN]))
+        return EXIT_RESUME;
     switch (code) {
-    case VMEXIT_VMRUN:
-        return svm_find_next_rip(svm, SVM_INSTRUCTION_VMRUN) ? vmrun(svm) : EXIT_RESUME;
-    case VMEXIT_VMLOAD:
-        return svm_find_next_rip(svm, SVM_INSTRUCTION_VMLOAD) ? vmload(svm) : EXIT_RESUME;
-    case VMEXIT_VMSAVE:
-        return svm_find_next_rip(svm, SVM_INSTRUCTION_VMSAVE) ? vmsave(svm) : EXIT_RESUME;
     case VMEXIT_STGI:
-        return svm_find_next_rip(svm, SVM_INSTRUCTION_STGI) ? stgi(svm) : EXIT_RESUME;
+        return stgi(svm);
     case VMEXIT_CLGI:
-        return svm_find_next_rip(svm, SVM_INSTRUCTION_CLGI) ? clgi(svm) : EXIT_RESUME;
+        return clgi(svm);
     case VMEXIT_INVLPGA:
-        return svm_find_next_rip(svm, SVM_INSTRUCTION_INVLPGA) ? invlpga(svm) : EXIT_RESUME;
+        return invlpga(svm);
     default:
-        return EXIT_UD; /* the table of verdicts, and Umbra's intercepts, let nothing else come here */
+        return execute(svm, code);
     }
 }

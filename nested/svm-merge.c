@@ -10,16 +10,19 @@ void svm_own_intercepts(u32 own[VMCB_INTERCEPT_WORDS])
     own[VMCB_INTERCEPT_EXCEPTIONS] = 0;
 }
 
-#define GIF_INTERCEPTS (1u << VMEXIT_STGI % 32 | 1u << VMEXIT_CLGI % 32)
+#define GIF_INTERCEPTS    (1u << VMEXIT_STGI % 32 | 1u << VMEXIT_CLGI % 32)
+#define VMLOAD_INTERCEPTS (1u << VMEXIT_VMLOAD % 32 | 1u << VMEXIT_VMSAVE % 32)
 
 void svm_merge_intercepts(const struct vmcb_control *control12, const u32 own[VMCB_INTERCEPT_WORDS],
                           u32 merged[VMCB_INTERCEPT_WORDS])
 {
     for (unsigned i = 0; i < VMCB_INTERCEPT_WORDS; i++)
         merged[i] = own[i] | control12->intercept[i];
-    /* With a virtual GIF these two touch nothing but vmcb02's V_GIF. */
+    /* With a virtual GIF these two touch nothing but vmcb02's V_GIF, and those nothing but L2's memory. */
     if ((control12->v_intr & V_GIF_ENABLE) != 0)
         merged[VMEXIT_STGI / 32] &= ~GIF_INTERCEPTS | control12->intercept[VMEXIT_STGI / 32];
+    if (svm_virtual_vmload(control12))
+        merged[VMEXIT_VMLOAD / 32] &= ~VMLOAD_INTERCEPTS | control12->intercept[VMEXIT_VMLOAD / 32];
 }
 
 /* 15.11: three ranges of 2000h MSRs, two bits each, read below write. The number of the bit, or past all

@@ -15,6 +15,13 @@ void svm_own_intercepts(u32 own[VMCB_INTERCEPT_WORDS]);
 void svm_merge_intercepts(const struct vmcb_control *control12, const u32 own[VMCB_INTERCEPT_WORDS],
                           u32 merged[VMCB_INTERCEPT_WORDS]);
 
+/* L1 lets L2 execute VMLOAD and VMSAVE on L2's own memory: with nested paging only. */
+static inline bool svm_virtual_vmload(const struct vmcb_control *control12)
+{
+    return (control12->lbr_control & VMLOAD_VIRTUALIZATION_ENABLE) != 0 &&
+           (control12->nested_control & NP_ENABLE) != 0;
+}
+
 static inline bool svm_intercepts_code(const struct vmcb_control *control, u64 code)
 {
     return code < 32 * VMCB_INTERCEPT_WORDS && (control->intercept[code / 32] >> code % 32 & 1) != 0;

@@ -43,7 +43,8 @@ enum { SVM_SLOT_SETS = 4, SVM_SLOT_WAYS = 2, SVM_SLOTS = SVM_SLOT_SETS * SVM_SLO
 
 struct nested_svm {
     struct svm_slot slots[SVM_SLOTS];
-    struct svm_slot *slot; /* of the L2 that runs, or ran last */
+    struct svm_slot *slot;  /* of the L2 that runs, or ran last */
+    struct svm_slot *other; /* found last by nested_svm_slot() */
 
     u64 hsave_pa;
     struct svm_check_facts facts; /* all but host_paging is constant */
@@ -60,7 +61,7 @@ struct nested_svm {
     /* svm-translation.c */
     struct shadow *shadow;
     struct shadow_cpu shadow_cpu;
-    struct shadow_use use; /* valid with L1's nested paging */
+    u32 handle; /* of the shadow's root, valid with L1's nested paging */
     u32 first_asid;
     bool one_asid;   /* the CPU has too few: one for every L2, flushed at each change of user */
     u32 last_tag;    /* with one_asid: whose translations the ASID may hold */
@@ -82,28 +83,21 @@ static inline bool nested_svm_has_np(const struct nested_svm *nested)
  * machine.nested. */
 bool nested_svm_init(struct vcpu *vcpu);
 
-/* svm-instructions.c; hook instruction */
+/* svm-instructions.c; hooks svm_l1_exit and instruction */
+extern void (*const nested_svm_l1_exits[NESTED_SVM_L1_EXITS])(struct vcpu *vcpu);
 enum exit_action nested_svm_instruction(struct vcpu *vcpu, u32 code);
 
-/* svm-slot.c: a slot for the VMCB at this address, which none has. NULL if it is not a page of L1's RAM. */
-struct svm_slot *nested_svm_new_slot(struct nested_svm *nested, u64 address);
+/* svm-slot.c: that of the VMCB at this address. NULL if no page of L1's RAM begins there. */
+struct svm_slot *nested_svm_slot(struct nested_svm *nested, u64 address);
 /* L1 has switched SVM off and on, or was reset: no field of its VMCBs is clean. */
 void nested_svm_forget(struct svm_vcpu *svm);
 
-static inline struct svm_slot *nested_svm_slot(struct nested_svm *nested, u64 address)
-{
-    struct svm_slot *slot = &nested->slots[(address >> PAGE_SHIFT) % SVM_SLOT_SETS * SVM_SLOT_WAYS];
-
-    if (slot->address != address && (++slot)->address != address)
-        return nested_svm_new_slot(nested, address);
-    return slot;
-}
-
-/* svm-entry.c: VMRUN, after the checks of the instruction itself. L1's RIP is past it. */
+/* svm-entry.c: VMRUN, after the checks of the instruction itself. L1's RIP is past it. RAX of who runs next
+ * is in its VMCB only. */
 void nested_svm_enter(struct vcpu *vcpu, struct svm_slot *slot);
 
-/* svm-exit.c; hook l2_exit */
-enum exit_action nested_svm_l2_exit(struct vcpu *vcpu, u32 index);
+/* svm-exit.c; hook svm_l2_exit */
+void nested_svm_l2_exit(struct vcpu *vcpu, u32 index);
 /* L1 sees a VMEXIT of L2 with this code and EXITINFO; vmcb02 holds L2's state. L1 is the one to go on. */
 void nested_svm_reflect(struct vcpu *vcpu, u64 code, u64 info_1, u64 info_2);
 /* VMRUN sets L1's GIF, for which an NMI or INIT has waited: L2 gets it, or L1 at once if it asked for that

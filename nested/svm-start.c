@@ -58,9 +58,9 @@ static void show_svm(u32 leaf, u32 subleaf, struct cpuid_regs *regs)
         *regs = svm_capability_leaf(cpuid(CPUID_SVM, 0), machine.mode_based_execute);
 }
 
-static const struct nested_hooks hooks = {
+static struct nested_hooks hooks = {
     .instruction = nested_svm_instruction,
-    .l2_exit = nested_svm_l2_exit,
+    .svm_l2_exit = nested_svm_l2_exit,
     .msr_read = read_msr,
     .msr_write = write_msr,
     .cpuid = show_svm,
@@ -85,6 +85,7 @@ static bool allocate(struct vcpu *vcpu)
         slot->vmcb02 = phys_to_virt(slot->vmcb02_address);
         slot->address = SVM_SLOT_FREE;
     }
+    nested->slot = nested->other = &nested->slots[0];
     memset(phys_to_virt(nested->all_ones), 0xff, ALL_ONES_PAGES * PAGE_SIZE);
     memset(phys_to_virt(nested->msr_map02), 0xff, MSR_MAP_PAGES * PAGE_SIZE);
     return true;
@@ -110,6 +111,7 @@ bool nested_svm_init(struct vcpu *vcpu)
         .efer_valid = svm->efer_writable | EFER_LMA | EFER_SVME,
         .cr4_valid = CR4_DEFINED,
     };
+    memcpy(hooks.svm_l1_exit, nested_svm_l1_exits, sizeof(hooks.svm_l1_exit));
     nested_hooks = &hooks;
     return nested_svm_translation_init(vcpu);
 }

@@ -60,14 +60,17 @@ static void flush(struct vmcb_control *control)
     control->tlb_control = svm_features.flush_by_asid ? TLB_CONTROL_FLUSH_GUEST : TLB_CONTROL_FLUSH_ALL;
 }
 
-static void set_table_and_asid(struct nested_svm *nested, u64 table, u32 tag)
+static inline void set_table_and_asid(struct nested_svm *nested, u64 table, u32 tag)
 {
     struct vmcb_control *control = &nested->slot->vmcb02->control;
-    u32 asid = nested->one_asid ? nested->first_asid : tag;
+    u32 asid = tag;
 
-    if (nested->last_tag != tag && nested->one_asid)
-        flush(control);
-    nested->last_tag = tag;
+    if (nested->one_asid) {
+        asid = nested->first_asid;
+        if (nested->last_tag != tag)
+            flush(control);
+        nested->last_tag = tag;
+    }
     if (control->n_cr3 == table && control->asid == asid)
         return;
     control->n_cr3 = table;
@@ -75,18 +78,22 @@ static void set_table_and_asid(struct nested_svm *nested, u64 table, u32 tag)
     control->clean &= ~(u32)(CLEAN_ASID | CLEAN_NP);
 }
 
-static void translate_by_shadow(struct nested_svm *nested, struct svm_vcpu *svm)
+static inline void translate_by_shadow(struct nested_svm *nested, struct svm_vcpu *svm)
 {
     const struct svm_slot *slot = nested->slot;
     struct shadow_key key = {slot->control.n_cr3, slot->role, slot->host.pat};
+    struct shadow_use use;
 
-    ASSERT(shadow_acquire(nested->shadow, &nested->shadow_cpu, &key, slot->control.asid, &nested->use) ==
+    ASSERT(shadow_acquire(nested->shadow, &nested->shadow_cpu, &key, slot->control.asid, &use) ==
                SHADOW_ACQUIRED,
            "VMRUN has checked that L1's paging is on, and the pool is large enough for one root");
-    set_table_and_asid(nested, nested->use.root.raw, nested->use.tag);
-    if (nested->use.flush_tables || nested->use.flush_linear)
+    set_table_and_asid(nested, use.root.raw, use.tag);
+    if (use.flush_tables || use.flush_linear)
         flush(&slot->vmcb02->control);
-    svm->host = shadow_paging(nested->shadow, nested->use.handle, &svm->host_root);
+    if (svm->host != NULL && nested->handle == use.handle)
+        return;
+    nested->handle = use.handle;
+    svm->host = shadow_paging(nested->shadow, use.handle, &svm->host_root);
 }
 
 static void translate_by_own_tables(struct nested_svm *nested, struct svm_vcpu *svm)
@@ -166,7 +173,7 @@ static enum exit_action shadow_npf(struct vcpu *vcpu)
         .rip = vmcb02->save.rip,
     };
 
-    switch (shadow_fault(nested->shadow, nested->use.handle, &access, &result)) {
+    switch (shadow_fault(nested->shadow, nested->handle, &access, &result)) {
     case SHADOW_REFLECT:
     case SHADOW_MISCONFIGURED:
         nested_svm_reflect(vcpu, VMEXIT_NPF, result.exit_info_1, access.address.raw);

@@ -40,5 +40,8 @@ enum svm_verdict svm_verdict(const struct vmcb_control *control12, u64 code, boo
         return SVM_VERDICT_INVALID;
     if (svm_intercepts_code(control12, code) && (code != VMEXIT_MSR || msr_intercepted))
         return SVM_VERDICT_L1;
+    /* The CPU does so outside 64-bit mode. */
+    if ((code == VMEXIT_VMLOAD || code == VMEXIT_VMSAVE) && svm_virtual_vmload(control12))
+        return SVM_VERDICT_L1;
     return not_asked_for(code);
 }

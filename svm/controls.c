@@ -19,8 +19,8 @@ const struct svm_intercept svm_intercepts[] = {
     {VMEXIT_INIT, "an INIT would take the CPU out of the guest and out of Umbra"},
     {VMEXIT_VMRUN, "required by VMRUN's consistency check; SVM is hidden: #UD"},
     {VMEXIT_VMMCALL, "Umbra's hypercalls; any other is #UD"},
-    {VMEXIT_VMLOAD, "takes a host-physical address; SVM is hidden: #UD"},
-    {VMEXIT_VMSAVE, "takes a host-physical address; SVM is hidden: #UD"},
+    {VMEXIT_VMLOAD, "takes a host-physical address, if not virtualized; SVM is hidden: #UD"},
+    {VMEXIT_VMSAVE, "takes a host-physical address, if not virtualized; SVM is hidden: #UD"},
     {VMEXIT_STGI, "SVM is hidden: #UD"},
     {VMEXIT_CLGI, "would hold off INIT, NMI and SMI for good; SVM is hidden: #UD"},
     {VMEXIT_SKINIT, "would start another hypervisor in Umbra's place; hidden: #UD"},
@@ -38,6 +38,19 @@ void svm_controls_set_intercepts(u32 words[VMCB_INTERCEPT_WORDS])
         words[i] = 0;
     for (unsigned i = 0; i < svm_intercept_count; i++)
         words[svm_intercepts[i].code / 32] |= (u32)BIT(svm_intercepts[i].code % 32);
+}
+
+void svm_controls_vmload(struct vmcb_control *control, bool direct)
+{
+    const u32 bits = 1u << VMEXIT_VMLOAD % 32 | 1u << VMEXIT_VMSAVE % 32;
+
+    if (direct) {
+        control->intercept[VMEXIT_VMLOAD / 32] &= ~bits;
+        control->lbr_control |= VMLOAD_VIRTUALIZATION_ENABLE;
+    } else {
+        control->intercept[VMEXIT_VMLOAD / 32] |= bits;
+        control->lbr_control &= ~VMLOAD_VIRTUALIZATION_ENABLE;
+    }
 }
 
 u32 svm_controls_exceptions(void)

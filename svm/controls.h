@@ -18,6 +18,12 @@ extern const unsigned svm_intercept_count;
 /* Fills the intercept words from the table. */
 void svm_controls_set_intercepts(u32 words[VMCB_INTERCEPT_WORDS]);
 
+/*
+ * VMLOAD and VMSAVE of a guest that may use them: the CPU takes rAX for guest-physical if it can (15.33.1),
+ * so that what nested paging keeps from the guest stays kept; else they are intercepted.
+ */
+void svm_controls_vmload(struct vmcb_control *control, bool direct);
+
 /* Exception intercepts in normal operation, while an exception is delivered (svm/event.h), and while one
  * instruction is stepped (svm/step.h). */
 u32 svm_controls_exceptions(void);

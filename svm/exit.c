@@ -8,6 +8,7 @@
 #include "arch/msr.h"
 #include "arch/print.h"
 #include "arch/reset.h"
+#include "mm/memmap.h"
 #include "svm/capability.h"
 #include "svm/efer.h"
 #include "svm/event.h"
@@ -15,6 +16,7 @@
 #include "svm/instruction.h"
 #include "svm/npf.h"
 #include "svm/step.h"
+#include "vcpu/cpuid.h"
 #include "vcpu/nested.h"
 #include "vcpu/shootdown.h"
 
@@ -202,6 +204,17 @@ enum exit_action svm_violation(struct svm_vcpu *svm, const struct violation *vio
     return action;
 }
 
+/* Virtual VMLOAD or VMSAVE of what is no RAM of L1's: refused, as where Umbra executes them. */
+static bool is_vmload_of_no_memory(struct svm_vcpu *svm, gpa_t address)
+{
+    struct instruction decoded;
+
+    return svm->l1_svme && svm_features.virtual_vmload && !svm->vcpu->l2_running &&
+           !memmap_guest_owns(address, 1) && svm_fetch_instruction(svm, &decoded) &&
+           (svm_instruction_is(&decoded, SVM_INSTRUCTION_VMLOAD) ||
+            svm_instruction_is(&decoded, SVM_INSTRUCTION_VMSAVE));
+}
+
 static enum exit_action exit_npf(struct svm_vcpu *svm)
 {
     const struct vmcb_control *control = &svm->vmcb->control;
@@ -216,6 +229,8 @@ static enum exit_action exit_npf(struct svm_vcpu *svm)
               "a bug of "
               "Umbra's, please report it",
               violation.gpa.raw, violation.raw);
+    if (is_vmload_of_no_memory(svm, violation.gpa))
+        return EXIT_GP;
     return svm_violation(svm, &violation);
 }
 
@@ -269,32 +284,13 @@ enum exit_action svm_handle(struct svm_vcpu *svm, u32 index)
           svm->vmcb->control.exit_code);
 }
 
-/* The instruction is done: what the CPU does at its end. */
-static inline void skip_instruction(struct svm_vcpu *svm)
-{
-    struct vmcb *vmcb = svm->vmcb;
-
-    vmcb->save.rip = svm->next_rip;
-    vmcb->control.interrupt_state &= ~INTERRUPT_SHADOW;
-    if (__builtin_expect((vmcb->save.rflags & (RFLAGS_RF | RFLAGS_TF)) != 0, 0)) {
-        vmcb->save.rflags &= ~RFLAGS_RF;
-        if ((vmcb->save.rflags & RFLAGS_TF) != 0)
-            svm_step_emulated(svm);
-    }
-}
-
-void svm_skip_instruction(struct svm_vcpu *svm)
-{
-    skip_instruction(svm);
-}
-
 static void apply(struct svm_vcpu *svm, enum exit_action action)
 {
     switch (action) {
     case EXIT_RESUME:
         break;
     case EXIT_SKIP:
-        skip_instruction(svm);
+        svm_skip_to(svm, svm->next_rip);
         break;
     case EXIT_UD:
         svm_step_cancel(svm);
@@ -343,15 +339,25 @@ void svm_flush_guests(struct vcpu *vcpu)
         svm->vmcb->control.tlb_control = TLB_CONTROL_FLUSH_ALL;
 }
 
-/* What the exit has changed reaches the guest that is entered next, be it another than the one that left. */
+void svm_flush_changes(struct svm_vcpu *svm)
+{
+    if (!machine.tdp.flush_pending)
+        return;
+    svm_flush_guest(svm);
+    /* L2's ASIDs hold translations by Umbra's tables, too. */
+    if (machine.nested)
+        svm->vmcb->control.tlb_control = TLB_CONTROL_FLUSH_ALL;
+    /* No guest instruction runs between here and the flush. */
+    tdp_flushed(&machine.tdp);
+}
+
 static void end_exit(struct svm_vcpu *svm)
 {
-    if (machine.tdp.flush_pending)
-        shootdown_if_pending(svm->vcpu);
+    svm_flush_changes(svm);
     svm->vmcb->save.rax = svm->vcpu->gpr[GPR_RAX];
 }
 
-static __attribute__((noinline)) void exit_general(struct svm_vcpu *svm, u32 index)
+__attribute__((noinline)) void svm_exit_general(struct svm_vcpu *svm, u32 index)
 {
     u64 in_flight = svm->vmcb->control.exit_int_info;
 
@@ -368,54 +374,84 @@ static __attribute__((noinline)) void exit_general(struct svm_vcpu *svm, u32 ind
     end_exit(svm);
 }
 
-/* Returns the exit's index. */
-static inline u32 begin_exit(struct svm_vcpu *svm)
+/* `index` is the exit's. */
+static inline void begin_exit(struct vcpu *vcpu, const struct svm_vcpu *svm, u32 index)
 {
     struct vmcb *vmcb = svm->vmcb;
-    struct vcpu *vcpu = svm->vcpu;
-    u32 index = svm_exit_index(vmcb->control.exit_code);
 
     vcpu->gpr[GPR_RAX] = vmcb->save.rax;
     vmcb->control.clean = svm->clean;
     vmcb->control.tlb_control = TLB_CONTROL_NOTHING;
     account_exit(&vcpu->accounting, index, read_tsc(), vmcb->save.rip, vmcb->control.exit_info_1);
-    return index;
+}
+
+void svm_l2_exit_ends(struct svm_vcpu *svm, enum exit_action action)
+{
+    apply(svm, action);
+    end_exit(svm);
 }
 
 void svm_l2_exit(struct vcpu *vcpu)
 {
-    struct svm_vcpu *svm = svm_of(vcpu);
-    enum exit_action action = nested_hooks->l2_exit(vcpu, begin_exit(svm));
+    const struct svm_vcpu *svm = svm_of(vcpu);
+    u32 index = svm_exit_index(svm->vmcb->control.exit_code);
 
-    if (action != EXIT_RESUME)
-        apply(svm, action);
-    end_exit(svm);
+    begin_exit(vcpu, svm, index);
+    nested_hooks->svm_l2_exit(vcpu, index);
 }
 
-/* What an L1 that runs guests exits by all the time. */
-static inline bool switches_guests(u32 index)
+/*
+ * The one exit whose length a guest notices; it interrupts no event delivery and changes no tables. Most
+ * leaves are the CPU's own.
+ */
+static void exit_by_cpuid(struct vcpu *vcpu, struct svm_vcpu *svm)
 {
-    return index - VMEXIT_VMRUN <= VMEXIT_CLGI - VMEXIT_VMRUN && index != VMEXIT_VMMCALL;
+    struct vmcb *vmcb = svm->vmcb;
+    u64 next_rip = svm_features.nrip_save ? vmcb->control.n_rip : vmcb->save.rip + 2;
+    u32 leaf = (u32)vmcb->save.rax;
+
+    if (cpuid_is_corrected(leaf) ||
+        (!svm_features.nrip_save && !svm_is_known_site(svm, SVM_INSTRUCTION_CPUID))) {
+        svm_exit_general(svm, VMEXIT_CPUID);
+        return;
+    }
+    struct cpuid_regs regs = cpuid(leaf, (u32)vcpu->gpr[GPR_RCX]);
+    vmcb->save.rax = regs.eax;
+    vcpu->gpr[GPR_RBX] = regs.ebx;
+    vcpu->gpr[GPR_RCX] = regs.ecx;
+    vcpu->gpr[GPR_RDX] = regs.edx;
+    svm_skip_to(svm, next_rip);
+}
+
+/* Of a high number, or unknown: a function of its own, so that the others need no stack. */
+static __attribute__((noinline)) void exit_beyond(struct vcpu *vcpu, struct svm_vcpu *svm)
+{
+    u32 index = svm_exit_index_slow(svm->vmcb->control.exit_code);
+
+    begin_exit(vcpu, svm, index);
+    svm_exit_general(svm, index);
 }
 
 void svm_exit(struct vcpu *vcpu)
 {
     struct svm_vcpu *svm = svm_of(vcpu);
-    u32 index = begin_exit(svm);
+    u64 code = svm->vmcb->control.exit_code;
 
-    /* The one exit whose length a guest notices; it interrupts no event delivery and changes no tables. */
-    if (__builtin_expect(index == VMEXIT_CPUID && svm->unusual == 0, 1)) {
-        if (exit_cpuid(svm) == EXIT_SKIP)
-            skip_instruction(svm);
-        svm->vmcb->save.rax = vcpu->gpr[GPR_RAX];
-    } else if (switches_guests(index) && svm->unusual == 0 && svm->l1_svme) {
-        enum exit_action action = nested_hooks->instruction(vcpu, index);
-        if (action == EXIT_SKIP)
-            skip_instruction(svm);
-        else if (action != EXIT_RESUME)
-            apply(svm, action);
-        end_exit(svm);
-    } else {
-        exit_general(svm, index);
+    if (__builtin_expect(code >= SVM_EXIT_DENSE, 0)) {
+        exit_beyond(vcpu, svm);
+        return;
     }
+    u32 index = (u32)code;
+    begin_exit(vcpu, svm, index);
+    if (__builtin_expect(svm->unusual == 0, 1)) {
+        if (index == VMEXIT_CPUID) {
+            exit_by_cpuid(vcpu, svm);
+            return;
+        }
+        if (index - VMEXIT_VMRUN < NESTED_SVM_L1_EXITS && svm->l1_svme) {
+            nested_hooks->svm_l1_exit[index - VMEXIT_VMRUN](vcpu);
+            return;
+        }
+    }
+    svm_exit_general(svm, index);
 }

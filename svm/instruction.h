@@ -63,7 +63,7 @@ static inline bool svm_is_known_site(const struct svm_vcpu *svm, enum svm_instru
         volatile u32 value;
     };
 
-    if (!svm_code_is_64bit(save) || svm->vcpu->l2_running)
+    if (!svm_code_is_64bit(save))
         return false;
     if (site->rip != save->rip || site->cr3 != save->cr3) {
         site++;
@@ -77,6 +77,17 @@ static inline bool svm_is_known_site(const struct svm_vcpu *svm, enum svm_instru
 /* As svm_find_next_rip(), by decoding. */
 bool svm_decode_next_rip(struct svm_vcpu *svm, enum svm_instruction which);
 
+/* Is it L1's instruction without prefixes, in 64-bit code, as far as can be told quickly? */
+static inline bool svm_l1_is_at_plain(const struct svm_vcpu *svm, enum svm_instruction which)
+{
+    const struct vmcb *vmcb = svm->vmcb;
+
+    if (svm_features.nrip_save)
+        return vmcb->control.n_rip == vmcb->save.rip + svm_instruction_length(which) &&
+               svm_code_is_64bit(&vmcb->save);
+    return svm_is_known_site(svm, which);
+}
+
 /*
  * Sets svm->next_rip to the end of the instruction at RIP, in the way of this CPU, and svm->address_mask.
  * False if RIP holds another instruction by now: the guest changed it since, so it has to be executed anew.
@@ -84,21 +95,15 @@ bool svm_decode_next_rip(struct svm_vcpu *svm, enum svm_instruction which);
 static inline bool svm_find_next_rip(struct svm_vcpu *svm, enum svm_instruction which)
 {
     const struct vmcb *vmcb = svm->vmcb;
-    u64 plain = vmcb->save.rip + svm_instruction_length(which);
 
-    if (svm_features.nrip_save) {
+    if (svm_features.nrip_save && !svm_takes_address(which)) {
         svm->next_rip = vmcb->control.n_rip;
-        if (!svm_takes_address(which))
-            return true;
-        if (svm->next_rip != plain || !svm_code_is_64bit(&vmcb->save))
-            return svm_decode_next_rip(svm, which);
-    } else {
-        if (!__builtin_expect(svm_is_known_site(svm, which), 1))
-            return svm_decode_next_rip(svm, which);
-        svm->next_rip = plain;
+        return true;
     }
-    if (svm_takes_address(which))
-        svm->address_mask = ~0ull;
+    if (svm->vcpu->l2_running || !svm_l1_is_at_plain(svm, which))
+        return svm_decode_next_rip(svm, which);
+    svm->next_rip = vmcb->save.rip + svm_instruction_length(which);
+    svm->address_mask = ~0ull;
     return true;
 }
 

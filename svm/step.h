@@ -32,7 +32,4 @@ void svm_step_cancel(struct svm_vcpu *svm);
 /* An exception exit during a step, or an NMI exit: ends the step in one of the ways above. */
 void svm_step_exception(struct svm_vcpu *svm, unsigned vector);
 
-/* Umbra has executed an instruction for a guest that single-steps itself: delivers the trap that is due. */
-void svm_step_emulated(struct svm_vcpu *svm);
-
 #endif

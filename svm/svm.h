@@ -8,7 +8,9 @@
 #ifndef UMBRA_SVM_SVM_H
 #define UMBRA_SVM_SVM_H
 
+#include "arch/cpu.h"
 #include "arch/decode.h"
+#include "arch/x86.h"
 #include "mm/linear.h"
 #include "svm/vmcb.h"
 #include "vcpu/vcpu.h"
@@ -150,8 +152,30 @@ void svm_l2_exit(struct vcpu *vcpu);
 
 /* svm/exit.c: what Umbra does for the running guest at that exit, as if there were no nesting. */
 enum exit_action svm_handle(struct svm_vcpu *svm, u32 index);
-/* The instruction at RIP is done; svm->next_rip is its end. */
-void svm_skip_instruction(struct svm_vcpu *svm);
+/* The end of an exit that has no quick way, of L1 and of L2: see nested_hooks. */
+void svm_exit_general(struct svm_vcpu *svm, u32 index);
+void svm_l2_exit_ends(struct svm_vcpu *svm, enum exit_action action);
+
+/* svm/step.c: Umbra has executed an instruction for a guest that single-steps itself: delivers the trap that
+ * is due. */
+void svm_step_emulated(struct svm_vcpu *svm);
+
+/* The instruction at RIP is done, and ends there: what the CPU does at its end. */
+static inline void svm_skip_to(struct svm_vcpu *svm, u64 next_rip)
+{
+    struct vmcb *vmcb = svm->vmcb;
+
+    vmcb->save.rip = next_rip;
+    vmcb->control.interrupt_state &= ~INTERRUPT_SHADOW;
+    if (__builtin_expect((vmcb->save.rflags & (RFLAGS_RF | RFLAGS_TF)) != 0, 0)) {
+        vmcb->save.rflags &= ~RFLAGS_RF;
+        if ((vmcb->save.rflags & RFLAGS_TF) != 0)
+            svm_step_emulated(svm);
+    }
+}
+/* What the exit has changed in Umbra's tables reaches the guest that is entered next, be it another than the
+ * one that left. */
+void svm_flush_changes(struct svm_vcpu *svm);
 /*
  * An access that Umbra's own tables deny, by what runs now. EXIT_STEP while an event is being delivered
  * cannot be: that ends in a report.
@@ -191,8 +215,27 @@ void svm_set_gif(struct svm_vcpu *svm, bool set);
  * while it was not the CPU's, becomes real; svm_hold_events() at the other, whatever was before. In between
  * vmcb01 may stay as it is.
  */
-void svm_release_tpr(struct svm_vcpu *svm);
-void svm_hold_events(struct svm_vcpu *svm);
+static inline void svm_release_tpr(struct svm_vcpu *svm)
+{
+    u64 tpr = svm->vmcb01->control.v_intr & BITS(3, 0); /* the half of V_TPR that CR8 shows */
+
+    /* Not to undo what was written to the APIC's register itself meanwhile. */
+    if (svm->events_held && tpr != svm->held_tpr)
+        write_cr8(tpr);
+}
+
+/* With V_INTR_MASKING, MOV to and from CR8 means V_TPR and no longer the APIC's. */
+static inline void svm_hold_events(struct svm_vcpu *svm)
+{
+    struct vmcb_control *control = &svm->vmcb01->control;
+    u64 tpr = read_cr8();
+
+    svm->held_tpr = tpr;
+    control->v_intr = (control->v_intr & ~V_TPR) | V_INTR_MASKING | tpr;
+    control->intercept[VMEXIT_NMI / 32] |= 1u << VMEXIT_NMI % 32;
+    svm->events_held = true;
+    control->clean &= ~(u32)(CLEAN_INTERCEPTS | CLEAN_TPR);
+}
 /* EFER.SVME as L1 sees it decides whether #GP has to be looked at. */
 void svm_set_l1_svme(struct svm_vcpu *svm, bool set);
 

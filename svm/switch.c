@@ -5,6 +5,7 @@
  * Source: APM vol. 2 15.17, 15.21.1.
  */
 #include "arch/cpu.h"
+#include "svm/capability.h"
 #include "svm/controls.h"
 #include "svm/event.h"
 #include "svm/svm.h"
@@ -18,31 +19,11 @@ void svm_set_l1_svme(struct svm_vcpu *svm, bool set)
     svm->l1_svme_change = true;
     svm->exceptions = set ? 0 : svm_controls_exceptions();
     svm->vmcb01->control.intercept[VMCB_INTERCEPT_EXCEPTIONS] = svm->exceptions;
-    svm_changed(svm, CLEAN_INTERCEPTS);
+    svm_controls_vmload(&svm->vmcb01->control, set && svm_features.virtual_vmload);
+    svm_changed(svm, CLEAN_INTERCEPTS | CLEAN_LBR);
     /* What follows a cleared SVME with GIF = 0 is undefined; the machine goes on. */
     if (!set)
         svm_set_gif(svm, true);
-}
-
-/* With V_INTR_MASKING, MOV to and from CR8 means V_TPR and no longer the APIC's. */
-void svm_hold_events(struct svm_vcpu *svm)
-{
-    struct vmcb_control *control = &svm->vmcb01->control;
-
-    svm->held_tpr = read_cr8();
-    control->v_intr = (control->v_intr & ~V_TPR) | V_INTR_MASKING | svm->held_tpr;
-    control->intercept[INTERCEPT_WORD_NMI] |= INTERCEPT_NMI;
-    svm->events_held = true;
-    control->clean &= ~(u32)(CLEAN_INTERCEPTS | CLEAN_TPR);
-}
-
-void svm_release_tpr(struct svm_vcpu *svm)
-{
-    u64 tpr = svm->vmcb01->control.v_intr & BITS(3, 0); /* the half of V_TPR that CR8 shows */
-
-    /* Not to undo what was written to the APIC's register itself meanwhile. */
-    if (svm->events_held && tpr != svm->held_tpr)
-        write_cr8(tpr);
 }
 
 static void release_events(struct svm_vcpu *svm)

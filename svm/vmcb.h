@@ -39,7 +39,8 @@ enum {
 #define GMET_ENABLE BIT(3)
 
 /* Offset 0B8h */
-#define LBR_VIRTUALIZATION_ENABLE BIT(0)
+#define LBR_VIRTUALIZATION_ENABLE    BIT(0)
+#define VMLOAD_VIRTUALIZATION_ENABLE BIT(1) /* and VMSAVE: 15.33.1 */
 
 /* Clean bits, offset 0C0h, 15.15.3: the CPU may use its own copy of that group. */
 #define CLEAN_INTERCEPTS BIT(0) /* TSC offset and PAUSE filter among them */

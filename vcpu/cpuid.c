@@ -48,20 +48,6 @@
 /* INVLPGB and TLBSYNC are #UD in a guest unless the VMCB enables them (APM vol. 3). */
 #define LEAF8008_EBX_INVLPGB BIT(3)
 
-/* Leaves below 64 of the basic and of the extended range that differ from the CPU's own. */
-#define BASIC_CORRECTED                                                                                      \
-    (BIT(0x1) | BIT(0x6) | BIT(0x7) | BIT(0xd) | BIT(0x12) | BIT(0x14) | BIT(0x1b) | BIT(0x23))
-#define EXTENDED_FIRST     0x80000000u
-#define EXTENDED_CORRECTED (BIT(0x1) | BIT(0x8) | BIT(0xa) | BIT(0x1c) | BIT(0x1f))
-
-static bool leaf_is_corrected(u32 leaf)
-{
-    u32 extended = leaf - EXTENDED_FIRST;
-    if (leaf < 64)
-        return (BASIC_CORRECTED >> leaf & 1) != 0;
-    return extended < 64 && (EXTENDED_CORRECTED >> extended & 1) != 0;
-}
-
 static void hide(u32 *reg, u64 bits)
 {
     *reg &= ~(u32)bits;
@@ -122,7 +108,7 @@ static void correct_basic(u32 leaf, u32 subleaf, u64 guest_cr4, struct cpuid_reg
 
 static void correct_extended(u32 leaf, struct cpuid_regs *regs)
 {
-    switch (leaf - EXTENDED_FIRST) {
+    switch (leaf - CPUID_EXTENDED_FIRST) {
     case 0x1:
         hide(&regs->ecx, LEAF8001_ECX_SVM | LEAF8001_ECX_SKINIT | LEAF8001_ECX_LWP);
         break;
@@ -137,9 +123,9 @@ static void correct_extended(u32 leaf, struct cpuid_regs *regs)
 
 void cpuid_correct(u32 leaf, u32 subleaf, u64 guest_cr4, struct cpuid_regs *regs)
 {
-    if (!leaf_is_corrected(leaf))
+    if (!cpuid_is_corrected(leaf))
         return;
-    if (leaf < EXTENDED_FIRST)
+    if (leaf < CPUID_EXTENDED_FIRST)
         correct_basic(leaf, subleaf, guest_cr4, regs);
     else
         correct_extended(leaf, regs);
@@ -174,7 +160,7 @@ enum exit_action cpuid_exit(struct vcpu *vcpu, u64 guest_cr4)
     vcpu->gpr[GPR_RCX] = regs.ecx;
     vcpu->gpr[GPR_RDX] = regs.edx;
     /* Most leaves are the CPU's own; this exit is the one whose length a guest notices. */
-    if (leaf_is_corrected(leaf))
+    if (cpuid_is_corrected(leaf))
         return correct_in_place(vcpu, leaf, subleaf, guest_cr4);
     return EXIT_SKIP;
 }

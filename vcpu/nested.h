@@ -9,6 +9,8 @@
 #include "arch/cpu.h"
 #include "vcpu/vcpu.h"
 
+enum { NESTED_SVM_L1_EXITS = 6 };
+
 struct nested_hooks {
     /* L1 executed a virtualization instruction; `reason` is the vendor's exit reason (VMX: basic). */
     enum exit_action (*instruction)(struct vcpu *vcpu, u32 reason);
@@ -18,6 +20,13 @@ struct nested_hooks {
      * that guest.
      */
     enum exit_action (*l2_exit)(struct vcpu *vcpu, u32 reason);
+    /*
+     * SVM: those two for the ways that L1 and L2 take all the time; of L1 VMEXIT_VMRUN and the codes that
+     * follow it. They do all that is to be done at an exit, and may leave it to svm_exit_general() or
+     * svm_l2_exit_ends(). For L1 no step of Umbra's or the like is going on.
+     */
+    void (*svm_l1_exit[NESTED_SVM_L1_EXITS])(struct vcpu *vcpu);
+    void (*svm_l2_exit)(struct vcpu *vcpu, u32 index);
     /*
      * VMX: an entry to L2 failed early with this VM-instruction error, so that no exit happened: L1 is told,
      * its VMCS is the current one, and the action is for L1.

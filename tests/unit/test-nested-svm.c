@@ -126,6 +126,28 @@ static void test_merged_intercepts(void **state)
                      1u << VMEXIT_STGI % 32);
 }
 
+/* Of L2, by L1's leave: with nested paging the CPU does it, and what it then does not do is L1's exit. */
+static void test_virtual_vmload(void **state)
+{
+    const u32 bits = 1u << VMEXIT_VMLOAD % 32 | 1u << VMEXIT_VMSAVE % 32;
+    struct vmcb_control control = {.lbr_control = VMLOAD_VIRTUALIZATION_ENABLE};
+    u32 own[VMCB_INTERCEPT_WORDS], merged[VMCB_INTERCEPT_WORDS];
+
+    (void)state;
+    svm_own_intercepts(own);
+    svm_merge_intercepts(&control, own, merged);
+    assert_int_equal(merged[VMEXIT_VMLOAD / 32] & bits, bits);
+    assert_int_equal(svm_verdict(&control, VMEXIT_VMLOAD, false), SVM_VERDICT_INSTRUCTION);
+    control.nested_control = NP_ENABLE;
+    svm_merge_intercepts(&control, own, merged);
+    assert_int_equal(merged[VMEXIT_VMLOAD / 32] & bits, 0);
+    assert_int_equal(svm_verdict(&control, VMEXIT_VMLOAD, false), SVM_VERDICT_L1);
+    assert_int_equal(svm_verdict(&control, VMEXIT_VMSAVE, false), SVM_VERDICT_L1);
+    intercept(&control, VMEXIT_VMSAVE);
+    svm_merge_intercepts(&control, own, merged);
+    assert_int_equal(merged[VMEXIT_VMLOAD / 32] & bits, 1u << VMEXIT_VMSAVE % 32);
+}
+
 static u64 own_map[MSR_MAP_WORDS], l1_map[MSR_MAP_WORDS], merged_map[MSR_MAP_WORDS];
 
 static void randomise(u64 *map)
@@ -381,12 +403,19 @@ static void test_capability(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_verdicts),       cmocka_unit_test(test_every_code),
-        cmocka_unit_test(test_msr_verdict),    cmocka_unit_test(test_merged_intercepts),
-        cmocka_unit_test(test_merged_msr_map), cmocka_unit_test(test_msr_places_are_reused),
-        cmocka_unit_test(test_msr_bits),       cmocka_unit_test(test_state_checks),
-        cmocka_unit_test(test_legacy_state),   cmocka_unit_test(test_control_checks),
-        cmocka_unit_test(test_event_check),    cmocka_unit_test(test_capability),
+        cmocka_unit_test(test_verdicts),
+        cmocka_unit_test(test_every_code),
+        cmocka_unit_test(test_msr_verdict),
+        cmocka_unit_test(test_virtual_vmload),
+        cmocka_unit_test(test_merged_intercepts),
+        cmocka_unit_test(test_merged_msr_map),
+        cmocka_unit_test(test_msr_places_are_reused),
+        cmocka_unit_test(test_msr_bits),
+        cmocka_unit_test(test_state_checks),
+        cmocka_unit_test(test_legacy_state),
+        cmocka_unit_test(test_control_checks),
+        cmocka_unit_test(test_event_check),
+        cmocka_unit_test(test_capability),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,6 +44,22 @@ static void test_intercept_words(void **state)
         assert_non_null(svm_intercepts[i].reason);
 }
 
+static void test_virtual_vmload(void **state)
+{
+    struct vmcb_control control = {.lbr_control = LBR_VIRTUALIZATION_ENABLE};
+    const u32 bits = 1u << VMEXIT_VMLOAD % 32 | 1u << VMEXIT_VMSAVE % 32;
+
+    (void)state;
+    svm_controls_set_intercepts(control.intercept);
+    u32 before = control.intercept[VMEXIT_VMLOAD / 32];
+    svm_controls_vmload(&control, true);
+    assert_int_equal(control.intercept[VMEXIT_VMLOAD / 32], before & ~bits);
+    assert_int_equal(control.lbr_control, LBR_VIRTUALIZATION_ENABLE | VMLOAD_VIRTUALIZATION_ENABLE);
+    svm_controls_vmload(&control, false);
+    assert_int_equal(control.intercept[VMEXIT_VMLOAD / 32], before);
+    assert_int_equal(control.lbr_control, LBR_VIRTUALIZATION_ENABLE);
+}
+
 static void test_exit_index(void **state)
 {
     (void)state;
@@ -425,6 +441,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_intercept_words),
+        cmocka_unit_test(test_virtual_vmload),
         cmocka_unit_test(test_exit_index),
         cmocka_unit_test(test_exit_names),
         cmocka_unit_test(test_efer_writable),
