@@ -76,6 +76,7 @@ static const struct deviation {
     {TCG, ANYWHERE, "svm-exceptions.of.*", "#OF of INTO is not intercepted"},
     {TCG, ANYWHERE, "svm-exceptions.delivery.df_*", "#DF is not intercepted"},
     {TCG, ANYWHERE, "svm-events.virtual.same_priority", "a virtual interrupt of V_TPR's priority is taken"},
+    {TCG, BARE, "svm-npt.reserved.level4_global.*", "bit 8 of a nested PML4 entry may be set"},
     {TCG, BARE, "exceptions.invd_ring3", "INVD does not check CPL"},
 };
 

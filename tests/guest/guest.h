@@ -355,5 +355,6 @@ void group_svm_exits(void);
 void group_svm_maps(void);
 void group_svm_exceptions(void);
 void group_svm_events(void);
+void group_svm_npt(void);
 
 #endif

@@ -49,6 +49,7 @@ static const struct {
     {"svm-maps", group_svm_maps},
     {"svm-exceptions", group_svm_exceptions},
     {"svm-events", group_svm_events},
+    {"svm-npt", group_svm_npt},
     {"hostile-vmx", group_hostile_vmx},
 };
 
