@@ -356,5 +356,6 @@ void group_svm_maps(void);
 void group_svm_exceptions(void);
 void group_svm_events(void);
 void group_svm_npt(void);
+void group_svm_npt_walks(void);
 
 #endif

@@ -50,6 +50,7 @@ static const struct {
     {"svm-exceptions", group_svm_exceptions},
     {"svm-events", group_svm_events},
     {"svm-npt", group_svm_npt},
+    {"svm-npt-walks", group_svm_npt_walks},
     {"hostile-vmx", group_hostile_vmx},
 };
 
