@@ -53,7 +53,18 @@ struct vmx_hardware {
     bool la57, lam, bus_lock, rtm, cet_shadow_stack, cet_ibt;
 };
 
-enum { NESTED_VMX_FIELD_SLOTS = 512 };
+/* A field of vmcs12: nested/vmx-fields.h. */
+struct vmcs12_field {
+    u16 offset; /* in struct vmcs12 */
+    u8 bytes;   /* 2, 4 or 8; 0: there is no such field */
+    u8 group;   /* enum vmcs12_group */
+    u8 word;    /* enum control_word of the control that the field belongs to; CONTROL_WORDS: none */
+    u8 control; /* bit number of that control: without it the field does not exist */
+    bool read_only;
+    u8 unused_bits; /* of the 8 bytes from the offset on; only in a capability */
+};
+
+enum { NESTED_VMX_FIELDS = 2048 };
 
 struct nested_vmx_capability {
     u64 msr[VMX_MSRS]; /* index: number - MSR_IA32_VMX_BASIC */
@@ -61,7 +72,7 @@ struct nested_vmx_capability {
     /* Bits that may be set: of MSRs that the VMCS has fields of, and of CR3. */
     u64 debugctl_valid, efer_valid, perf_global_valid, s_cet_valid, cr3_valid;
     bool la57, rtm;
-    u64 fields[NESTED_VMX_FIELD_SLOTS / 64]; /* which fields L1's VMCS has: nested/vmx-fields.h */
+    struct vmcs12_field fields[NESTED_VMX_FIELDS]; /* of L1's VMCS, by VMCS_FIELD_NUMBER */
 };
 
 /* Where the bits of a word are that L1 gets through: "allowed" as a TRUE capability MSR has it. */

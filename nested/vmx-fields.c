@@ -4,8 +4,12 @@
 
 #include "arch/string.h"
 
-#define ALWAYS        CONTROL_WORDS, 0
-#define OF(word, bit) CONTROL_##word, __builtin_ctzll(bit)
+/* Of an encoding, SDM vol. 3C table 25-21. */
+#define ENCODING_WIDTH BITS(14, 13)
+#define WIDTH_64       BIT(13) /* the only one with two halves */
+
+#define ALWAYS         CONTROL_WORDS, 0
+#define OF(word, bit)  CONTROL_##word, __builtin_ctzll(bit)
 
 #define ROW(field, member, group, readonly, ...)                                                             \
     [VMCS_FIELD_SLOT(VMCS_##field)] = {offsetof(struct vmcs12, member),                                      \
@@ -226,28 +230,37 @@ static bool exists(const struct vmcs12_field *field, const struct nested_vmx_cap
            nested_vmx_offers(capability, (enum control_word)field->word, BIT(field->control));
 }
 
+static void offer(struct nested_vmx_capability *capability, u32 encoding, struct vmcs12_field field)
+{
+    field.unused_bits = (u8)(64 - 8 * field.bytes);
+    capability->fields[VMCS_FIELD_NUMBER(encoding)] = field;
+}
+
 void vmcs12_offer_fields(struct nested_vmx_capability *capability)
 {
     memset(capability->fields, 0, sizeof(capability->fields));
-    for (unsigned slot = 0; slot < VMCS12_SLOTS; slot++)
-        capability->fields[slot / 64] |= (u64)exists(&vmcs12_fields[slot], capability) << slot % 64;
-}
-
-void vmcs12_write(struct vmcs12 *vmcs12, const struct vmcs12_field *field, bool high, u64 value)
-{
-    if (high)
-        value = (value & BITS(31, 0)) << 32 | (vmcs12_read(vmcs12, field, false) & BITS(31, 0));
-    memcpy((u8 *)vmcs12 + field->offset, &value, field->bytes);
+    for (unsigned slot = 0; slot < VMCS12_SLOTS; slot++) {
+        struct vmcs12_field field = vmcs12_fields[slot];
+        u32 encoding = vmcs12_slot_encoding(slot);
+        if (!exists(&field, capability))
+            continue;
+        offer(capability, encoding, field);
+        if ((encoding & ENCODING_WIDTH) != WIDTH_64)
+            continue;
+        field.offset += sizeof(u32);
+        field.bytes = sizeof(u32);
+        offer(capability, (u32)(encoding | VMCS_FIELD_HIGH), field);
+    }
 }
 
 unsigned vmcs12_highest_index(const struct nested_vmx_capability *capability)
 {
     unsigned highest = 0;
 
-    for (unsigned slot = 0; slot < VMCS12_SLOTS; slot++) {
-        bool offered = (capability->fields[slot / 64] >> slot % 64 & 1) != 0;
-        if (offered && (slot & VMCS_FIELD_INDEX_MAX) > highest)
-            highest = slot & VMCS_FIELD_INDEX_MAX;
+    for (unsigned number = 0; number < NESTED_VMX_FIELDS; number++) {
+        unsigned index = number >> 1 & VMCS_FIELD_INDEX_MAX;
+        if (capability->fields[number].bytes != 0 && index > highest)
+            highest = index;
     }
     return highest;
 }

@@ -120,6 +120,7 @@ static void put_current_away(struct vcpu *vcpu)
     vmx_shadowing_end(vcpu);
     write_region(nested->current, &nested->vmcs12, sizeof(nested->vmcs12));
     nested->current = NO_VMCS;
+    nested->plain = false;
 }
 
 /* The region was found to be L1's RAM; the revision that was checked counts, whatever is there now. */
@@ -131,8 +132,8 @@ static void make_current(struct vcpu *vcpu, u64 region, u32 revision)
     (void)guest_read(gpa(region), &nested->vmcs12, sizeof(nested->vmcs12));
     nested->vmcs12.revision = revision;
     nested->current = region;
+    nested->plain = in_64_bit_mode();
     nested->dirty = VMCS12_ALL;
-    nested->checked = 0;
     nested_vmx_select_vmcs02(vcpu);
     vmx_shadowing_begin(vcpu);
 }
@@ -279,7 +280,7 @@ static enum exit_action vmread_for_l1(struct vcpu *vcpu)
         return nested_vmx_fail(vcpu, VMX_ERROR_UNSUPPORTED_FIELD);
     if ((field->group & VMCS12_LAZY) != 0)
         nested_vmx_save_state(vcpu);
-    u64 value = vmcs12_read(&nested->vmcs12, field, (encoding & VMCS_FIELD_HIGH) != 0);
+    u64 value = vmcs12_read(&nested->vmcs12, field);
     return give_value(vcpu, &operand, value);
 }
 
@@ -289,19 +290,22 @@ static bool may_write(const struct vmcs12_field *field)
     return !field->read_only || (misc & VMX_MISC_VMWRITE_ANY) != 0;
 }
 
+/* Groups of which vmcs12 is not all there is. */
+#define SPECIAL_GROUPS (VMCS12_INFORMATION | VMCS12_LAZY)
+
 static void write_field(struct vcpu *vcpu, const struct vmcs12_field *field, u64 encoding, u64 value)
 {
-    const u32 shadowed = VMCS12_INFORMATION | VMCS12_LAZY;
     struct nested_vmx *nested = nested_vmx_of(vcpu);
-    struct vmcs12 *vmcs12 = &nested->vmcs12;
 
     if ((field->group & VMCS12_LAZY) != 0)
         nested_vmx_save_state(vcpu);
-    vmcs12_write(vmcs12, field, (encoding & VMCS_FIELD_HIGH) != 0, value);
     nested->dirty |= field->group;
-    nested->checked &= ~(u32)field->group;
-    if ((field->group & shadowed) != 0)
-        vmx_shadowing_update(vcpu, encoding & ~VMCS_FIELD_HIGH, vmcs12_read(vmcs12, field, false));
+    vmcs12_write(&nested->vmcs12, field, value);
+    if ((field->group & SPECIAL_GROUPS) == 0)
+        return;
+    encoding &= ~VMCS_FIELD_HIGH;
+    field = vmcs12_find_field(encoding, &nested_vmx_capability);
+    vmx_shadowing_update(vcpu, encoding, vmcs12_read(&nested->vmcs12, field));
 }
 
 static enum exit_action vmwrite_for_l1(struct vcpu *vcpu)
@@ -328,30 +332,43 @@ static enum exit_action vmwrite_for_l1(struct vcpu *vcpu)
 }
 
 /*
- * The same where all is as it nearly always is: both operands are registers and not RSP, L1 is in 64-bit
- * mode, and the field exists. False: it is not, and nothing has happened.
+ * The same where all is as it nearly always is: the field that L1 names, if both operands are registers and
+ * not RSP, or NULL, and then nothing has happened.
  */
-static bool access_plainly(struct vcpu *vcpu, bool write)
+static inline const struct vmcs12_field *plain_field(const struct vcpu *vcpu, u32 information)
+{
+    u32 reg = VMX_OPERAND_REGISTER(information), second = VMX_OPERAND_SECOND(information);
+
+    if (!nested_vmx_of(vcpu)->plain || privilege_level() > 0 ||
+        (information & VMX_OPERAND_IN_REGISTER) == 0 || reg == GPR_RSP || second == GPR_RSP)
+        return NULL;
+    return vmcs12_find_field(vcpu->gpr[second], &nested_vmx_capability);
+}
+
+enum exit_action nested_vmx_vmread(struct vcpu *vcpu)
 {
     u32 information = (u32)vmread_unchecked(VMCS_EXIT_INSTRUCTION_INFORMATION);
-    u8 reg = VMX_OPERAND_REGISTER(information), second = VMX_OPERAND_SECOND(information);
-    struct nested_vmx *nested = nested_vmx_of(vcpu);
+    const struct vmcs12_field *field = plain_field(vcpu, information);
 
-    if ((information & VMX_OPERAND_IN_REGISTER) == 0 || reg == GPR_RSP || second == GPR_RSP ||
-        !in_64_bit_mode() || nested->current == NO_VMCS)
-        return false;
-    u64 encoding = vcpu->gpr[second];
-    const struct vmcs12_field *field = vmcs12_find_field(encoding, &nested_vmx_capability);
-    if (field == NULL || (write && field->read_only))
-        return false;
-    if (write) {
-        write_field(vcpu, field, encoding, vcpu->gpr[reg]);
-        return true;
-    }
+    if (field == NULL)
+        return nested_vmx_instruction(vcpu, REASON_VMREAD);
     if ((field->group & VMCS12_LAZY) != 0)
         nested_vmx_save_state(vcpu);
-    vcpu->gpr[reg] = vmcs12_read(&nested->vmcs12, field, (encoding & VMCS_FIELD_HIGH) != 0);
-    return true;
+    vcpu->gpr[VMX_OPERAND_REGISTER(information)] = vmcs12_read(&nested_vmx_of(vcpu)->vmcs12, field);
+    return end(0);
+}
+
+enum exit_action nested_vmx_vmwrite(struct vcpu *vcpu)
+{
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+    u32 information = (u32)vmread_unchecked(VMCS_EXIT_INSTRUCTION_INFORMATION);
+    const struct vmcs12_field *field = plain_field(vcpu, information);
+
+    if (field == NULL || (field->group & SPECIAL_GROUPS) != 0)
+        return nested_vmx_instruction(vcpu, REASON_VMWRITE);
+    nested->dirty |= field->group;
+    vmcs12_write(&nested->vmcs12, field, vcpu->gpr[VMX_OPERAND_REGISTER(information)]);
+    return end(0);
 }
 
 /* --- VMREAD and VMWRITE of L2, SDM vol. 3C 25.10, 26.1.3 --- */
@@ -378,7 +395,6 @@ static enum exit_action access_shadow_vmcs(struct vcpu *vcpu, const struct vmx_o
                                            u64 encoding, u64 value)
 {
     const struct vmcs12_field *field = vmcs12_find_field(encoding, &nested_vmx_capability);
-    bool high = (encoding & VMCS_FIELD_HIGH) != 0;
     u64 content = 0;
 
     if (field == NULL)
@@ -386,11 +402,10 @@ static enum exit_action access_shadow_vmcs(struct vcpu *vcpu, const struct vmx_o
     u64 at = nested_vmx_of(vcpu)->vmcs12.link_pointer + field->offset;
     (void)guest_read(gpa(at), &content, field->bytes);
     if (!write)
-        return give_value(vcpu, operand, high ? content >> 32 : content);
+        return give_value(vcpu, operand, content);
     if (!may_write(field))
         return nested_vmx_fail(vcpu, VMX_ERROR_READ_ONLY_FIELD);
-    content = high ? value << 32 | (content & BITS(31, 0)) : value;
-    write_region(at, &content, field->bytes);
+    write_region(at, &value, field->bytes);
     return nested_vmx_succeed(vcpu);
 }
 
@@ -549,28 +564,18 @@ static bool is_defined(const struct nested_vmx *nested, u32 reason)
     }
 }
 
-/* The instructions of each round trip. True: it is done, with *action. */
-static bool execute_hot(struct vcpu *vcpu, u32 reason, enum exit_action *action)
+enum exit_action nested_vmx_vmresume(struct vcpu *vcpu)
 {
-    if (reason == REASON_VMRESUME) {
-        *action = nested_vmx_launch(vcpu, false);
-        return true;
-    }
-    if ((reason != REASON_VMREAD && reason != REASON_VMWRITE) ||
-        !access_plainly(vcpu, reason == REASON_VMWRITE))
-        return false;
-    *action = nested_vmx_succeed(vcpu);
-    return true;
+    if (!nested_vmx_of(vcpu)->plain || privilege_level() > 0)
+        return nested_vmx_instruction(vcpu, REASON_VMRESUME);
+    return nested_vmx_launch(vcpu, false);
 }
 
 /* For all but VMCALL a CPU checks the mode before it exits. */
 enum exit_action nested_vmx_instruction(struct vcpu *vcpu, u32 reason)
 {
     const struct nested_vmx *nested = nested_vmx_of(vcpu);
-    enum exit_action action;
 
-    if (nested->vmx_operation && privilege_level() == 0 && execute_hot(vcpu, reason, &action))
-        return action;
     if ((reason == REASON_VMCALL && !mode_allows_vmx()) || !is_defined(nested, reason))
         return EXIT_UD;
     return privilege_level() > 0 ? EXIT_GP : execute(vcpu, reason);

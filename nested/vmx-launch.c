@@ -19,10 +19,10 @@ static void log_check(enum vmx_check check)
     log_debug("L1's VM entry fails the check %s (SDM vol. 3C %s): %s", name->name, name->section, name->text);
 }
 
-/* A part whose groups L1 has not touched since it passed need not be checked again. */
+/* Have the checks of these groups passed with exactly the current content? */
 static bool is_checked(const struct nested_vmx *nested, u32 groups)
 {
-    return (nested->checked & groups) == groups;
+    return (nested->dirty & groups) == 0;
 }
 
 static bool injects_event(const struct vmcs12 *vmcs12)
@@ -68,7 +68,7 @@ static enum vmx_check check_guest(struct vcpu *vcpu, const struct vmx_check_inpu
 
 /*
  * The host state is compared with L1's current mode, too, but only IA-32e mode matters, and L1 cannot leave
- * it in VMX operation. The parts are marked as checked when all have passed.
+ * it in VMX operation.
  */
 static enum exit_action check_and_enter(struct vcpu *vcpu, bool launch)
 {
@@ -97,7 +97,6 @@ static enum exit_action check_and_enter(struct vcpu *vcpu, bool launch)
         log_check(check);
         return nested_vmx_entry_failure(vcpu, REASON_ENTRY_GUEST_STATE, vmx_check_qualification(check));
     }
-    nested->checked = VMCS12_CHECKED;
     return nested_vmx_enter(vcpu, launch);
 }
 
@@ -112,15 +111,12 @@ static bool is_plain_rip(const struct vmcs12 *vmcs12)
 }
 
 /* All is checked, but for a RIP without surprises, and needs no memory of L1. */
-static bool is_plain_entry(struct nested_vmx *nested)
+static bool is_plain_entry(const struct nested_vmx *nested)
 {
     const struct vmcs12 *vmcs12 = &nested->vmcs12;
 
-    if ((nested->checked | VMCS12_HOT) != VMCS12_CHECKED || injects_event(vmcs12) ||
-        vmcs12->link_pointer != NO_VMCS || !is_plain_rip(vmcs12))
-        return false;
-    nested->checked = VMCS12_CHECKED;
-    return true;
+    return is_checked(nested, VMCS12_CHECKED & ~VMCS12_HOT) && !injects_event(vmcs12) &&
+           vmcs12->link_pointer == NO_VMCS && is_plain_rip(vmcs12);
 }
 
 enum exit_action nested_vmx_launch(struct vcpu *vcpu, bool launch)

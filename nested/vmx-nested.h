@@ -42,16 +42,16 @@ struct nested_vmx {
     u64 current; /* guest-physical address of the current VMCS's region in L1's memory, or NO_VMCS */
 
     bool vmx_operation; /* between VMXON and VMXOFF */
-    u64 vmxon_pointer;  /* guest-physical, valid with vmx_operation */
+    bool plain;        /* there is a current VMCS, and L1 is in IA-32e mode: it cannot leave that meanwhile */
+    u64 vmxon_pointer; /* guest-physical, valid with vmx_operation */
 
     /*
      * Which groups (enum vmcs12_group) L1 may have changed since the transitions last took them over:
      * instructions set bits (all at VMPTRLD), an entry that succeeded clears them. Fields that the
-     * transitions themselves write are not marked.
+     * transitions themselves write are not marked. What they have taken over had passed the checks, so a
+     * group that is not dirty need not be checked again.
      */
     u32 dirty;
-    /* Groups whose checks passed with exactly the current content: cleared with each bit set in dirty. */
-    u32 checked;
     /*
      * L2 has run since, and what is in the groups VMCS12_LAZY, but for members that every exit saves, is in
      * vmcs02 and not here: nested_vmx_save_state() before any access. None of those groups is dirty then.
@@ -93,6 +93,11 @@ enum exit_action nested_vmx_instruction(struct vcpu *vcpu, u32 reason);
  */
 bool l1_intercepts_field(const struct vcpu *vcpu, const struct vmcs12 *vmcs12, bool write);
 enum exit_action l2_field_access(struct vcpu *vcpu, bool write);
+
+/* Hooks vmread, vmwrite, vmresume: the same for these. */
+enum exit_action nested_vmx_vmread(struct vcpu *vcpu);
+enum exit_action nested_vmx_vmwrite(struct vcpu *vcpu);
+enum exit_action nested_vmx_vmresume(struct vcpu *vcpu);
 
 /* VM-instruction errors, SDM vol. 3D 31.4. */
 enum vmx_instruction_error {

@@ -19,8 +19,8 @@ struct vmx_operand vmx_operand_decode(u32 information)
 
     return (struct vmx_operand){
         .in_register = (information & VMX_OPERAND_IN_REGISTER) != 0,
-        .reg = VMX_OPERAND_REGISTER(information),
-        .second = VMX_OPERAND_SECOND(information),
+        .reg = (u8)VMX_OPERAND_REGISTER(information),
+        .second = (u8)VMX_OPERAND_SECOND(information),
         .address_bits = address_bits[size < ARRAY_SIZE(address_bits) ? size : 2],
         .scale = INFORMATION_SCALE(information),
         .has_base = (information & INFORMATION_NO_BASE) == 0,

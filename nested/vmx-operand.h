@@ -30,8 +30,8 @@ struct vmx_operand {
 
 /* Parts of the information if both operands are registers, SDM vol. 3C table 28-14. */
 #define VMX_OPERAND_IN_REGISTER BIT(10)
-#define VMX_OPERAND_REGISTER(i) ((u8)((i) >> 3 & 15))
-#define VMX_OPERAND_SECOND(i)   ((u8)((i) >> 28 & 15))
+#define VMX_OPERAND_REGISTER(i) ((i) >> 3 & 15)
+#define VMX_OPERAND_SECOND(i)   ((i) >> 28 & 15)
 
 /* Pure. `information` is the field's value for an instruction with such an operand. */
 struct vmx_operand vmx_operand_decode(u32 information);

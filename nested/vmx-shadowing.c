@@ -153,7 +153,6 @@ static void collect(struct vcpu *vcpu, bool all)
     }
 #undef COLLECT
     nested->dirty |= changed;
-    nested->checked &= ~changed;
     vmx_return_to_vmcs01(vcpu);
     put_away(&nested->shadowing);
 }

@@ -76,7 +76,7 @@ bool vmx_shadowing_init(struct vcpu *vcpu);
 void vmx_shadowing_begin(struct vcpu *vcpu);
 void vmx_shadowing_end(struct vcpu *vcpu);
 /*
- * L1 ran: what it wrote goes to vmcs12, with nested_vmx.dirty and checked as a VMWRITE that exits sets them.
+ * L1 ran: what it wrote goes to vmcs12, with nested_vmx.dirty as a VMWRITE that exits sets it.
  * Error code and instruction length of an event that is not valid may be left out: the end collects them.
  */
 void vmx_shadowing_collect(struct vcpu *vcpu);

@@ -40,6 +40,9 @@ static void show_vmx(u32 leaf, u32 subleaf, struct cpuid_regs *regs)
 
 static const struct nested_hooks hooks = {
     .instruction = nested_vmx_instruction,
+    .vmread = nested_vmx_vmread,
+    .vmwrite = nested_vmx_vmwrite,
+    .vmresume = nested_vmx_vmresume,
     .l2_exit = nested_vmx_l2_exit,
     .l2_entry_failed = nested_vmx_l2_entry_failed,
     .msr_read = read_msr,

@@ -14,6 +14,10 @@ enum { NESTED_SVM_L1_EXITS = 6 };
 struct nested_hooks {
     /* L1 executed a virtualization instruction; `reason` is the vendor's exit reason (VMX: basic). */
     enum exit_action (*instruction)(struct vcpu *vcpu, u32 reason);
+    /* VMX: those among them that every hypervisor executes by the million. */
+    enum exit_action (*vmread)(struct vcpu *vcpu);
+    enum exit_action (*vmwrite)(struct vcpu *vcpu);
+    enum exit_action (*vmresume)(struct vcpu *vcpu);
     /*
      * The guest that L1 runs has exited; `reason` is the vendor's, entry-failure bit included. Afterwards the
      * VMCS or VMCB that is to be entered next, be it L1's or L2's, is the current one, and the action is for

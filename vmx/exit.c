@@ -104,6 +104,21 @@ static enum exit_action handle_vmx_instruction(struct vcpu *vcpu)
     return nested_hooks->instruction(vcpu, (u32)vmread(VMCS_EXIT_REASON));
 }
 
+static enum exit_action handle_vmread(struct vcpu *vcpu)
+{
+    return machine.nested ? nested_hooks->vmread(vcpu) : EXIT_UD;
+}
+
+static enum exit_action handle_vmwrite(struct vcpu *vcpu)
+{
+    return machine.nested ? nested_hooks->vmwrite(vcpu) : EXIT_UD;
+}
+
+static enum exit_action handle_vmresume(struct vcpu *vcpu)
+{
+    return machine.nested ? nested_hooks->vmresume(vcpu) : EXIT_UD;
+}
+
 static enum exit_action handle_invd(struct vcpu *vcpu)
 {
     (void)vcpu;
@@ -327,9 +342,9 @@ static const struct exit_row exit_table[EXIT_REASONS] = {
     [REASON_VMLAUNCH] = {"VMLAUNCH", handle_vmx_instruction},
     [REASON_VMPTRLD] = {"VMPTRLD", handle_vmx_instruction},
     [REASON_VMPTRST] = {"VMPTRST", handle_vmx_instruction},
-    [REASON_VMREAD] = {"VMREAD", handle_vmx_instruction},
-    [REASON_VMRESUME] = {"VMRESUME", handle_vmx_instruction},
-    [REASON_VMWRITE] = {"VMWRITE", handle_vmx_instruction},
+    [REASON_VMREAD] = {"VMREAD", handle_vmread},
+    [REASON_VMRESUME] = {"VMRESUME", handle_vmresume},
+    [REASON_VMWRITE] = {"VMWRITE", handle_vmwrite},
     [REASON_VMXOFF] = {"VMXOFF", handle_vmx_instruction},
     [REASON_VMXON] = {"VMXON", handle_vmx_instruction},
     [REASON_CONTROL_REGISTER] = {"Control-register accesses", handle_control_register},
@@ -440,7 +455,7 @@ static void finish_exit(struct vcpu *vcpu, enum exit_action action)
  * The instruction of this exit is done. Nearly always RIP is all that changes; an interrupt shadow, RFLAGS.TF
  * or RF, and an instruction at the end of a 4-GByte range need more.
  */
-static void skip_instruction(u64 rip)
+static inline __attribute__((always_inline)) void skip_instruction(u64 rip)
 {
     u64 next = rip + vmread_unchecked(VMCS_EXIT_INSTRUCTION_LENGTH);
     u64 shadow = vmread_unchecked(VMCS_GUEST_INTERRUPTIBILITY) & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
@@ -472,12 +487,12 @@ void vmx_finish_exit(struct vcpu *vcpu, enum exit_action action, u64 rip)
 
 void vmx_exit(struct vcpu *vcpu)
 {
-    u32 reason = (u32)vmread(VMCS_EXIT_REASON);
+    u64 reason = vmread(VMCS_EXIT_REASON);
 
     if (__builtin_expect(reason >= EXIT_REASONS, false))
         strange_exit(reason);
     u64 rip = vmread_unchecked(VMCS_GUEST_RIP);
-    account_exit(&vcpu->accounting, reason, read_tsc(), rip, 0);
+    account_exit(&vcpu->accounting, (u32)reason, read_tsc(), rip, 0);
     end_exit(vcpu, exit_table[reason].handle(vcpu), rip);
 }
 

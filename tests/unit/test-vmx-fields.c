@@ -95,8 +95,11 @@ static void test_all_encodings(void **state)
         found++;
         assert_false(reserved);
         assert_true(!high || (encoding >> 13 & 3) == 1);
-        assert_int_equal(encoding >> 1 & 0x1ff,
-                         (vmcs12_slot_encoding((unsigned)(field - vmcs12_fields)) >> 1) & 0x1ff);
+        const struct vmcs12_field *row = &vmcs12_fields[VMCS_FIELD_SLOT(encoding)];
+        assert_int_equal(encoding & ~VMCS_FIELD_HIGH, vmcs12_slot_encoding(VMCS_FIELD_SLOT(encoding)));
+        assert_int_equal(field->offset, row->offset + (high ? 4 : 0));
+        assert_int_equal(field->bytes, high ? 4 : row->bytes);
+        assert_int_equal(field->read_only, row->read_only);
     }
     assert_true(found > 180);
     assert_null(vmcs12_find_field(VMCS_GUEST_RIP | BIT(16), &capability));
@@ -122,17 +125,20 @@ static void test_read_write(void **state)
         mask = field->bytes == 8 ? ~0ull : BIT(8 * field->bytes) - 1;
         memset(&vmcs12, 0x5a, sizeof(vmcs12));
         before = vmcs12;
-        vmcs12_write(&vmcs12, field, false, value);
-        assert_int_equal(vmcs12_read(&vmcs12, field, false), value & mask);
+        vmcs12_write(&vmcs12, field, value);
+        assert_int_equal(vmcs12_read(&vmcs12, field), value & mask);
         /* Nothing else has changed. */
         memset((u8 *)&vmcs12 + field->offset, 0x5a, field->bytes);
         assert_memory_equal(&vmcs12, &before, sizeof(vmcs12));
         if ((encoding >> 13 & 3) != 1)
             continue;
-        vmcs12_write(&vmcs12, field, false, value);
-        vmcs12_write(&vmcs12, field, true, 0xffffffff11223344);
-        assert_int_equal(vmcs12_read(&vmcs12, field, false), 0x1122334489abcdef);
-        assert_int_equal(vmcs12_read(&vmcs12, field, true), 0x11223344);
+        const struct vmcs12_field *high = vmcs12_find_field(encoding | VMCS_FIELD_HIGH, &capability);
+        assert_non_null(high);
+        assert_int_equal(high->group, field->group);
+        vmcs12_write(&vmcs12, field, value);
+        vmcs12_write(&vmcs12, high, 0xffffffff11223344);
+        assert_int_equal(vmcs12_read(&vmcs12, field), 0x1122334489abcdef);
+        assert_int_equal(vmcs12_read(&vmcs12, high), 0x11223344);
     }
 }
 
