@@ -343,6 +343,9 @@ void group_vmx_apic(void);
 /* --- vmx-nmi.c --- */
 void group_vmx_nmi(void);
 
+/* --- vmx-modes.c --- */
+void group_vmx_modes(void);
+
 /* --- vmx-lists.c --- */
 void group_vmx_lists(void);
 void group_vmx_abort_store(void);

@@ -40,6 +40,7 @@ static const struct {
     {"vmx-functions", group_vmx_functions},
     {"vmx-apic", group_vmx_apic},
     {"vmx-nmi", group_vmx_nmi},
+    {"vmx-modes", group_vmx_modes},
     {"vmx-lists", group_vmx_lists},
     {"vmx-abort-store", group_vmx_abort_store},
     {"vmx-abort-load", group_vmx_abort_load},
