@@ -345,6 +345,7 @@ void group_vmx_nmi(void);
 
 /* --- vmx-modes.c --- */
 void group_vmx_modes(void);
+void group_vmx_abort_pdpte(void);
 
 /* --- vmx-lists.c --- */
 void group_vmx_lists(void);

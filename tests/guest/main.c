@@ -44,6 +44,7 @@ static const struct {
     {"vmx-lists", group_vmx_lists},
     {"vmx-abort-store", group_vmx_abort_store},
     {"vmx-abort-load", group_vmx_abort_load},
+    {"vmx-abort-pdpte", group_vmx_abort_pdpte},
     {"svm-instructions", group_svm_instructions},
     {"svm-checks", group_svm_checks},
     {"svm-exits", group_svm_exits},

@@ -325,8 +325,7 @@ void group_vmx_abort_store(void)
     check("the exit does not come back", false);
 }
 
-/* Indicator 2: host PDPTEs with reserved bits are for an L1 in PAE paging. Indicator 4: an MSR that cannot be
- * loaded. */
+/* Indicator 4: an MSR that cannot be loaded. (Indicator 2 is in vmx-modes.c.) */
 void group_vmx_abort_load(void)
 {
     abort_start("vmx-abort-load");

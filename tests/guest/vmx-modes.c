@@ -450,6 +450,71 @@ static void check_tasks(void)
     expect("task.busy_error", vmread(VMCS_EXIT_ERROR_CODE), SEL_TASK_OTHER);
 }
 
+/* --- L1 in 32-bit mode --- */
+
+enum {
+    LEGACY_STEPS = 13,
+    LEGACY_NO_FIELD = 8,
+    LEGACY_LAUNCH_FAILED = 9,
+    LEGACY_EXIT = 10,
+    NOT_DONE = 0xffff
+};
+
+/* What vmx-legacy.S takes and gives. */
+static struct vmx_legacy {
+    u64 cr3, vmxon, region, pointer;
+    u32 high, full, guard, cleared, reason, host_cr3, host_cs, unused;
+    u32 flags[LEGACY_STEPS];
+} legacy;
+_Static_assert(offsetof(struct vmx_legacy, flags) == 64, "as in vmx-legacy.S");
+
+void trip_vmx(struct vmx_legacy *legacy);
+
+/* The VMCS is written in 64-bit mode and put away: an L1 in 32-bit mode has PAE paging for itself and L2. */
+static void prepare_legacy(u64 host_cr3)
+{
+    prepare_pae();
+    vmwrite(VMCS_GUEST_RIP, (u64)protected_nop.start);
+    vmx_clear(WORD_EXIT, EXIT_HOST_64);
+    vmwrite(VMCS_HOST_EFER, rdmsr(MSR_EFER) & ~(EFER_LMA | EFER_LME));
+    vmwrite(VMCS_HOST_CR3, host_cr3);
+    vmwrite(VMCS_HOST_CS_SELECTOR, SEL_CODE32);
+    (void)try_vmclear((u64)vmcs_region);
+    (void)try_vmxoff();
+    memset(&legacy, 0xff, sizeof(legacy));
+    legacy.cr3 = (u64)pdpt;
+    legacy.vmxon = (u64)vmx_region;
+    legacy.region = (u64)vmcs_region;
+    for (unsigned i = 0; i < LEGACY_STEPS; i++)
+        legacy.flags[i] = NOT_DONE;
+}
+
+static void check_legacy_l1(void)
+{
+    static const char *const names[LEGACY_STEPS] = {
+        "vmxon",       "vmptrld",       "vmptrst",        "vmwrite",  "vmwrite_high",
+        "vmread_high", "vmread_memory", "vmwrite_memory", "no_field", "vmlaunch",
+        "exit_flags",  "vmclear",       "vmxoff"};
+
+    prepare_legacy((u64)other_pdpt);
+    trip_vmx(&legacy);
+    for (unsigned i = 0; i < LEGACY_STEPS; i++) {
+        u64 want = i == LEGACY_NO_FIELD ? (u64)END_VALID : END_SUCCEED;
+        u64 got = legacy.flags[i] == NOT_DONE ? (u64)NOT_DONE : legacy.flags[i] & (u64)END_FLAGS;
+        check_part("vmx-modes.legacy", names[i], got, i == LEGACY_LAUNCH_FAILED ? (u64)NOT_DONE : want);
+    }
+    expect("legacy.pointer", legacy.pointer, (u64)vmcs_region);
+    expect("legacy.high", legacy.high, 0x01234567);
+    expect("legacy.full", legacy.full, 0x89abcdef);
+    expect("legacy.guard", legacy.guard, 0xffffffff);
+    expect("legacy.cleared", legacy.cleared, 0);
+    expect("legacy.exit_reason", legacy.reason, REASON_VMCALL);
+    expect("legacy.host_cr3", legacy.host_cr3, (u64)other_pdpt);
+    expect("legacy.host_cs", legacy.host_cs, SEL_CODE32);
+    expect("legacy.vmxon_again", try_vmxon((u64)vmx_region), END_SUCCEED);
+    (void)try_vmptrld((u64)vmcs_region);
+}
+
 void group_vmx_modes(void)
 {
     if (!vmx_start("vmx-modes"))
@@ -469,5 +534,18 @@ void group_vmx_modes(void)
     check_pae();
     check_pae_entries();
     check_tasks();
+    check_legacy_l1();
     vmx_stop();
+}
+
+/* VMX abort 2: an exit to an L1 in PAE paging whose PDPTEs have reserved bits. */
+void group_vmx_abort_pdpte(void)
+{
+    if (!vmx_start("vmx-abort-pdpte"))
+        give_up("there is VMX");
+    prepare_legacy((u64)other_pdpt);
+    other_pdpt[2] |= BIT(1);
+    print("guest: VMX abort follows\n");
+    trip_vmx(&legacy);
+    check("the exit does not come back", false);
 }

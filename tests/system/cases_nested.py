@@ -66,7 +66,7 @@ def kvm_cases(cpu, umbra, suffix):
 
 
 # The test guest as an L1 of its own. With and without VMCS shadowing, L1 sees the same.
-VMX_GROUPS = "vmx-instructions,vmx-checks,vmx-controls,vmx-exits,vmx-events,vmx-ept,vmx-shadow,vmx-functions,vmx-lists,vmx-apic,vmx-nmi"
+VMX_GROUPS = "vmx-instructions,vmx-checks,vmx-controls,vmx-exits,vmx-events,vmx-ept,vmx-shadow,vmx-functions,vmx-lists,vmx-apic,vmx-nmi,vmx-modes"
 
 
 def vmx_cases():
@@ -74,7 +74,7 @@ def vmx_cases():
     for name, words in (("vmx", "vmcs-shadowing=on"), ("vmx-without-shadowing", "vmcs-shadowing=off")):
         found.append(cases.guest_case(name, "intel", VMX_GROUPS, umbra=cases.UMBRA, options=("--umbra-args", words)))
     # A VMX abort is the end of the machine: the group does not come back.
-    for word, indicator in (("store", 1), ("load", 4)):
+    for word, indicator in (("store", 1), ("pdpte", 2), ("load", 4)):
         found.append(cases.Case("vmx-abort-" + word, "intel", [cases.Run("umbra", [
             *cases.model_arguments("intel"), "--umbra", cases.UMBRA, "--guest", cases.GUEST, "--cmdline", "test=vmx-abort-" + word,
             "--expect", "guest: VMX abort follows", "--expect", "VMX abort %d " % indicator, "--expect", r"umbra: exits \d+",
