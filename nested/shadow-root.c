@@ -208,6 +208,34 @@ static struct shadow_tag *find_tag(struct shadow_tags *tags, u32 handle, u32 l1_
     return oldest;
 }
 
+static bool nothing_owed(const struct shadow_tag *tag, const struct shadow_root *root)
+{
+    return tag->in_use && tag->generation == root->generation && !tag->flush_linear && !root->stale &&
+           root->handle == tag->handle;
+}
+
+static void mark_used(struct shadow *shadow, const struct shadow_tags *tags, struct shadow_tag *tag,
+                      struct shadow_root *root)
+{
+    root->used = shadow->clock;
+    shadow->pages[root->page].used = shadow->clock;
+    tag->used = tags->clock;
+}
+
+bool shadow_renew(struct shadow *shadow, struct shadow_cpu *cpu)
+{
+    struct shadow_tags *tags = tags_of(cpu);
+    struct shadow_tag *tag = &tags->tag[tags->last];
+    struct shadow_root *root = &shadow->root[tag->handle % SHADOW_ROOTS];
+
+    if (shadow->own_changes != shadow->config.tdp->changes || !nothing_owed(tag, root))
+        return false;
+    shadow->clock++;
+    tags->clock++;
+    mark_used(shadow, tags, tag, root);
+    return true;
+}
+
 /* The tag that was used last, if it still is the one and nothing is to be done. */
 static bool reuse_last(struct shadow *shadow, struct shadow_tags *tags, const struct shadow_key *key,
                        u32 l1_tag, struct shadow_use *use)
@@ -215,12 +243,9 @@ static bool reuse_last(struct shadow *shadow, struct shadow_tags *tags, const st
     struct shadow_tag *tag = &tags->tag[tags->last];
     struct shadow_root *root = &shadow->root[tag->handle % SHADOW_ROOTS];
 
-    if (!tag->in_use || tag->l1_tag != l1_tag || tag->generation != root->generation || tag->flush_linear ||
-        root->stale || !key_is(root, key, table_of(key)) || root->handle != tag->handle)
+    if (!nothing_owed(tag, root) || tag->l1_tag != l1_tag || !key_is(root, key, table_of(key)))
         return false;
-    root->used = shadow->clock;
-    shadow->pages[root->page].used = shadow->clock;
-    tag->used = tags->clock;
+    mark_used(shadow, tags, tag, root);
     *use = (struct shadow_use){
         .root = shadow_table_address(shadow, root->page),
         .tag = (u16)(tags->first + tags->last),

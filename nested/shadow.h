@@ -132,6 +132,12 @@ enum shadow_acquire_status {
 enum shadow_acquire_status shadow_acquire(struct shadow *shadow, struct shadow_cpu *cpu,
                                           const struct shadow_key *key, u32 l1_tag, struct shadow_use *use);
 
+/*
+ * Instead of shadow_acquire() with the same key and tag as the last one on this CPU, if that succeeded: true
+ * if its answer still holds, with no flush owed; else shadow_acquire() has to be called.
+ */
+bool shadow_renew(struct shadow *shadow, struct shadow_cpu *cpu);
+
 /* For mm/walk.h and mm/linear.h: L1's tables as second stage (linear_context.host and host_root). NULL if
  * gone. */
 const struct paging *shadow_paging(const struct shadow *shadow, u32 handle, u64 *pointer);

@@ -154,12 +154,16 @@ static void use_shadow(struct vcpu *vcpu, struct vmcs02_state *state, const stru
         vmx_flush_ept_pointer(pointer);
     if (use->flush_linear && vmx_of(vcpu)->vpid != 0)
         vmx_flush_vpid(use->tag);
+    state->acquired_for = state->active;
 }
 
 void l2_acquire_tables(struct vcpu *vcpu, struct nested_vmx *nested)
 {
     struct vmcs02_state *state = nested->vmcs02;
 
+    if (state->acquired_for == state->active && shadow_renew(the_shadow, &state->shadow_cpu))
+        return;
+    state->acquired_for = NULL;
     if (l1_uses_ept(&nested->vmcs12))
         use_shadow(vcpu, state, &nested->vmcs12);
     else
@@ -369,7 +373,7 @@ enum exit_action l2_second_level_exit(struct vcpu *vcpu, u32 reason)
 enum { EPTP_LIST_ENTRIES = 512 };
 
 /* False: the VMFUNC is an exit to L1. */
-static bool switch_ept_pointer(struct vmcs12 *vmcs12, struct vmcs02 *vmcs02, u64 index)
+static bool switch_ept_pointer(struct vmcs12 *vmcs12, struct vmcs02_state *state, u64 index)
 {
     u64 pointer;
 
@@ -378,7 +382,8 @@ static bool switch_ept_pointer(struct vmcs12 *vmcs12, struct vmcs02 *vmcs02, u64
         !vmx_check_eptp(&nested_vmx_capability, pointer))
         return false;
     vmcs12->ept_pointer = pointer;
-    vmcs02->key = l2_shadow_key(vmcs12);
+    state->active->key = l2_shadow_key(vmcs12);
+    state->acquired_for = NULL;
     if ((vmcs12_secondary(vmcs12) & SECONDARY_EPT_VIOLATION_VE) != 0)
         vmcs12->eptp_index = (u16)index;
     return true;
@@ -391,7 +396,7 @@ enum exit_action l2_vmfunc_exit(struct vcpu *vcpu)
     struct nested_vmx *nested = nested_vmx_of(vcpu);
 
     if ((u32)vcpu->gpr[GPR_RAX] == 0 &&
-        switch_ept_pointer(&nested->vmcs12, nested->vmcs02->active, (u32)vcpu->gpr[GPR_RCX]))
+        switch_ept_pointer(&nested->vmcs12, nested->vmcs02, (u32)vcpu->gpr[GPR_RCX]))
         return EXIT_SKIP;
     l2_exit_information_read(&information);
     return l2_reflect(vcpu, &information);

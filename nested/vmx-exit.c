@@ -66,36 +66,36 @@ static _Noreturn void vmx_abort(struct vcpu *vcpu, enum vmx_abort indicator)
  * Every exit of L2 that L1 gets comes through here: all fields are constants to the compiler, and each CPU
  * has them.
  */
-static inline __attribute__((always_inline)) void load_segment(enum vmcs_segment segment, u16 selector,
-                                                               u64 base, u32 limit, u32 rights)
+static inline __attribute__((always_inline)) void load_segment(enum vmcs_segment segment, const u16 *selector,
+                                                               const u64 *base, u32 limit, const u64 *rights)
 {
-    vmwrite_unchecked(vmcs_segment_field(VMCS_GUEST_ES_SELECTOR, segment), selector);
-    vmwrite_unchecked(vmcs_segment_field(VMCS_GUEST_ES_BASE, segment), base);
+    vmwrite_from(vmcs_segment_field(VMCS_GUEST_ES_SELECTOR, segment), selector);
+    vmwrite_from(vmcs_segment_field(VMCS_GUEST_ES_BASE, segment), base);
     vmwrite_unchecked(vmcs_segment_field(VMCS_GUEST_ES_LIMIT, segment), limit);
-    vmwrite_unchecked(vmcs_segment_field(VMCS_GUEST_ES_RIGHTS, segment), rights);
+    vmwrite_from(vmcs_segment_field(VMCS_GUEST_ES_RIGHTS, segment), rights);
 }
 
-static inline __attribute__((always_inline)) void load_data_segment(const struct vmcs12 *vmcs12,
-                                                                    enum vmcs_segment segment, u64 base)
+void l1_take_host_segments(struct vmcs02 *vmcs02, const struct vmcs12 *vmcs12)
 {
-    u16 selector = vmcs12->host_selector[segment];
-
-    load_segment(segment, selector, base, HOST_LIMIT,
-                 selector == 0 ? HOST_DATA | (u32)RIGHTS_UNUSABLE : HOST_DATA);
+    for (unsigned i = VMCS_ES; i <= VMCS_GS; i++)
+        vmcs02->host_rights[i] = HOST_DATA | (vmcs12->host_selector[i] == 0 ? RIGHTS_UNUSABLE : 0);
+    vmcs02->host_rights[VMCS_CS] = (vmcs12->exit_controls & EXIT_HOST_64) != 0 ? HOST_CODE64 : HOST_CODE32;
 }
 
-static void load_host_segments(const struct vmcs12 *vmcs12, bool host64)
+static void load_host_segments(const struct vmcs02 *vmcs02, const struct vmcs12 *vmcs12)
 {
+    static const u64 none, tss = HOST_TSS, unusable = RIGHTS_UNUSABLE;
     const u16 *selector = vmcs12->host_selector;
+    const u64 *rights = vmcs02->host_rights;
 
-    load_segment(VMCS_CS, selector[VMCS_CS], 0, HOST_LIMIT, host64 ? HOST_CODE64 : HOST_CODE32);
-    load_data_segment(vmcs12, VMCS_ES, 0);
-    load_data_segment(vmcs12, VMCS_SS, 0);
-    load_data_segment(vmcs12, VMCS_DS, 0);
-    load_data_segment(vmcs12, VMCS_FS, vmcs12->host_fs_base);
-    load_data_segment(vmcs12, VMCS_GS, vmcs12->host_gs_base);
-    load_segment(VMCS_TR, selector[VMCS_TR], vmcs12->host_tr_base, HOST_TR_LIMIT, HOST_TSS);
-    load_segment(VMCS_LDTR, 0, 0, 0, (u32)RIGHTS_UNUSABLE);
+    load_segment(VMCS_CS, &selector[VMCS_CS], &none, HOST_LIMIT, &rights[VMCS_CS]);
+    load_segment(VMCS_ES, &selector[VMCS_ES], &none, HOST_LIMIT, &rights[VMCS_ES]);
+    load_segment(VMCS_SS, &selector[VMCS_SS], &none, HOST_LIMIT, &rights[VMCS_SS]);
+    load_segment(VMCS_DS, &selector[VMCS_DS], &none, HOST_LIMIT, &rights[VMCS_DS]);
+    load_segment(VMCS_FS, &selector[VMCS_FS], &vmcs12->host_fs_base, HOST_LIMIT, &rights[VMCS_FS]);
+    load_segment(VMCS_GS, &selector[VMCS_GS], &vmcs12->host_gs_base, HOST_LIMIT, &rights[VMCS_GS]);
+    load_segment(VMCS_TR, &selector[VMCS_TR], &vmcs12->host_tr_base, HOST_TR_LIMIT, &tss);
+    load_segment(VMCS_LDTR, (const u16 *)(const void *)&none, &none, 0, &unusable);
     vmwrite_from(VMCS_GUEST_GDTR_BASE, &vmcs12->host_gdtr_base);
     vmwrite_unchecked(VMCS_GUEST_GDTR_LIMIT, HOST_DT_LIMIT);
     vmwrite_from(VMCS_GUEST_IDTR_BASE, &vmcs12->host_idtr_base);
@@ -119,12 +119,13 @@ static void load_host_control_registers(struct vcpu *vcpu, const struct vmcs12 *
 static void load_host_state(struct vcpu *vcpu, const struct switch_plan *plan,
                             const struct carried_registers *kept, u64 blocking)
 {
-    const struct vmcs12 *vmcs12 = &nested_vmx_of(vcpu)->vmcs12;
+    const struct nested_vmx *nested = nested_vmx_of(vcpu);
+    const struct vmcs12 *vmcs12 = &nested->vmcs12;
     bool host64 = (vmcs12->exit_controls & EXIT_HOST_64) != 0;
 
     load_host_control_registers(vcpu, vmcs12, host64);
     l1_switched_registers_load(vmcs12, plan, kept);
-    load_host_segments(vmcs12, host64);
+    load_host_segments(nested->vmcs02->active, vmcs12);
     vmwrite_from(VMCS_GUEST_SYSENTER_CS, &vmcs12->host_sysenter_cs);
     vmwrite_from(VMCS_GUEST_SYSENTER_ESP, &vmcs12->host_sysenter_esp);
     vmwrite_from(VMCS_GUEST_SYSENTER_EIP, &vmcs12->host_sysenter_eip);
@@ -152,6 +153,7 @@ enum exit_action nested_vmx_entry_failure(struct vcpu *vcpu, u32 basic_reason, u
     vmx_shadowing_publish(vcpu, vmx_of(vcpu)->primary);
     /* L1 has its own values still. */
     plan.kept = 0;
+    l1_take_host_segments(nested->vmcs02->active, vmcs12);
     load_host_state(vcpu, &plan, NULL, vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_BY_NMI);
     return EXIT_RESUME;
 }

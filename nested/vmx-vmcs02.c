@@ -212,8 +212,11 @@ static const u64 *l1_msr_bitmap(const struct vmcs12 *vmcs12)
 }
 
 /* Before vmcs02 is current. */
-static void take_controls(struct vmcs02 *vmcs02, const struct vmcs12 *vmcs12)
+static void take_controls(struct vmcs02_state *state, const struct vmcs12 *vmcs12)
 {
+    struct vmcs02 *vmcs02 = state->active;
+
+    state->acquired_for = NULL;
     vmx_merge_controls(vmcs12, vmx_capability.controls.word, vmcs02->controls);
     vmcs02->key = l2_shadow_key(vmcs12);
     vmcs02->l1_msr_bitmap = l1_msr_bitmap(vmcs12);
@@ -229,8 +232,10 @@ void vmcs02_load(struct vcpu *vcpu, struct nested_vmx *nested)
     struct switch_plan plan;
 
     l2_take_nmi_blocking(state, vmcs12);
+    if ((nested->dirty & (VMCS12_CONTROLS | VMCS12_HOST)) != 0)
+        l1_take_host_segments(vmcs02, vmcs12);
     if (controls) {
-        take_controls(vmcs02, vmcs12);
+        take_controls(state, vmcs12);
         plan = l2_switch_plan(vmcs12);
     }
     l2_state_carry(controls ? &plan : &vmcs02->plan, &carried);

@@ -31,10 +31,11 @@ struct vmcs02 {
     bool launched;
     u64 used; /* for LRU */
     u32 controls[CONTROL_WORDS];
-    struct switch_plan plan;  /* of the controls that L2 ran with last */
-    const u64 *l1_msr_bitmap; /* NULL: L1 intercepts all MSRs */
-    struct shadow_key key;    /* of the shadow, if L1 uses EPT */
-    u64 ept_pointer;          /* as written; 0: none yet */
+    struct switch_plan plan;      /* of the controls that L2 ran with last */
+    u64 host_rights[VMCS_GS + 1]; /* access rights of L1's ES to GS after an exit */
+    const u64 *l1_msr_bitmap;     /* NULL: L1 intercepts all MSRs */
+    struct shadow_key key;        /* of the shadow, if L1 uses EPT */
+    u64 ept_pointer;              /* as written; 0: none yet */
     u16 vpid;
 };
 
@@ -49,6 +50,8 @@ struct vmcs02_state {
     hpa_t ones, sink;
     struct shadow_cpu shadow_cpu;
     struct shadow_use use; /* the shadow that L2 runs on, if L1 uses EPT */
+    /* Which of the cache that is; NULL: none, or its key or its L1 VPID have changed since. */
+    const struct vmcs02 *acquired_for;
     /* Of L2s without L1's EPT, which share a VPID: its translations are stale; who used it last. */
     bool unshadowed_flush;
     const struct vmcs02 *unshadowed_user;
@@ -222,6 +225,8 @@ struct l2_exit_information {
 
 /* As the hardware reports it in the current vmcs02; for exits that L1 gets otherwise. */
 void l2_exit_information_read(struct l2_exit_information *information);
+/* After a change of the host-state area or of the exit controls. */
+void l1_take_host_segments(struct vmcs02 *vmcs02, const struct vmcs12 *vmcs12);
 /* Leaves L2: vmcs12 is filled in, L1's state loaded. vmcs02 is current before, vmcs01 after. EXIT_RESUME. */
 enum exit_action l2_reflect(struct vcpu *vcpu, const struct l2_exit_information *information);
 /* The same for an NMI, which does not wait any more. */
