@@ -77,6 +77,8 @@ static const struct deviation {
     {TCG, ANYWHERE, "svm-exceptions.delivery.df_*", "#DF is not intercepted"},
     {TCG, ANYWHERE, "svm-events.virtual.same_priority", "a virtual interrupt of V_TPR's priority is taken"},
     {TCG, BARE, "svm-npt.reserved.level4_global.*", "bit 8 of a nested PML4 entry may be set"},
+    {TCG, BARE, "svm-npt-hosts.legacy.*", "32-bit nested tables are not used, all is mapped one to one"},
+    {TCG, BARE, "svm-npt-hosts.without_paging.nested", "CR0.PG of the host is not checked"},
     {TCG, BARE, "exceptions.invd_ring3", "INVD does not check CPL"},
 };
 

@@ -361,5 +361,6 @@ void group_svm_exceptions(void);
 void group_svm_events(void);
 void group_svm_npt(void);
 void group_svm_npt_walks(void);
+void group_svm_npt_hosts(void);
 
 #endif

@@ -53,6 +53,7 @@ static const struct {
     {"svm-events", group_svm_events},
     {"svm-npt", group_svm_npt},
     {"svm-npt-walks", group_svm_npt_walks},
+    {"svm-npt-hosts", group_svm_npt_hosts},
     {"hostile-vmx", group_hostile_vmx},
 };
 

@@ -13,6 +13,7 @@ u8 svm_io_map[3 * PAGE_SIZE] PAGE_ALIGNED, svm_msr_map[2 * PAGE_SIZE] PAGE_ALIGN
 u64 npt_pml4[512] PAGE_ALIGNED, npt_pdpt[512] PAGE_ALIGNED, npt_directory[4 * 512] PAGE_ALIGNED;
 u64 npt_window_directory[512] PAGE_ALIGNED, npt_window[512] PAGE_ALIGNED;
 unsigned svm_enter_flags;
+void (*svm_entry)(struct l2_registers *registers, u64 address, unsigned flags) = svm_enter;
 static u8 user_code[PAGE_SIZE] PAGE_ALIGNED, user_stack[PAGE_SIZE] PAGE_ALIGNED;
 
 enum { WINDOW_USER_CODE = 500, WINDOW_USER_STACK = 501 };
@@ -159,7 +160,7 @@ void svm_reset(void)
 u64 svm_resume(void)
 {
     vmcb.save.rax = l2.rax;
-    svm_enter(&l2, (u64)&vmcb, svm_enter_flags);
+    svm_entry(&l2, (u64)&vmcb, svm_enter_flags);
     l2.rax = vmcb.save.rax;
     vmcb.control.tlb_control = TLB_CONTROL_NOTHING;
     return vmcb.control.exit_code;

@@ -82,6 +82,8 @@ u64 svm_resume(void);
 u64 svm_run(const struct l2_code *code);
 /* For the entries from now on: the flags of svm_enter(). */
 extern unsigned svm_enter_flags;
+/* How L2 is entered: svm_enter(), where no other way is being tried. */
+extern void (*svm_entry)(struct l2_registers *registers, u64 address, unsigned flags);
 /* The same in ring 3, where a copy of the code runs: at_user() is where an address in it has got to. */
 u64 svm_run_user(const struct l2_code *code);
 u64 svm_at_user(const struct l2_code *code, const u8 *address);
