@@ -137,6 +137,19 @@ struct shadow_key l2_shadow_key(const struct vmcs12 *vmcs12)
     };
 }
 
+/*
+ * Whether an access to the APIC-access page is virtualized is cached with its translation: L1 executes INVEPT
+ * when that changes (SDM vol. 3C 30.4.5), though its tables, and so the shadow, may have nothing new.
+ */
+static bool owes_flush_of_apic_access(const struct nested_vmx *nested, struct vmcs02 *vmcs02)
+{
+    if ((vmcs02->controls[CONTROL_SECONDARY] & SECONDARY_APIC_ACCESSES) == 0 ||
+        vmcs02->invepts == nested->invepts)
+        return false;
+    vmcs02->invepts = nested->invepts;
+    return true;
+}
+
 static void use_shadow(struct vcpu *vcpu, struct vmcs02_state *state, const struct vmcs12 *vmcs12)
 {
     struct shadow_use *use = &state->use;
@@ -150,7 +163,7 @@ static void use_shadow(struct vcpu *vcpu, struct vmcs02_state *state, const stru
     if (machine.tdp.config.accessed_dirty)
         pointer |= vmcs12->ept_pointer & EPTP_ACCESSED_DIRTY;
     set_translation(vcpu, state->active, pointer, use->tag);
-    if (use->flush_tables)
+    if (owes_flush_of_apic_access(nested_vmx_of(vcpu), state->active) || use->flush_tables)
         vmx_flush_ept_pointer(pointer);
     if (use->flush_linear && vmx_of(vcpu)->vpid != 0)
         vmx_flush_vpid(use->tag);

@@ -464,6 +464,7 @@ static enum exit_action invept_for_l1(struct vcpu *vcpu)
         shadow_invalidate_pointer(nested_vmx_shadow(), descriptor.ept_pointer);
     else
         return nested_vmx_fail(vcpu, VMX_ERROR_INVALIDATION_OPERAND);
+    nested_vmx_of(vcpu)->invepts++;
     return nested_vmx_succeed(vcpu);
 }
 

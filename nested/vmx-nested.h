@@ -58,6 +58,8 @@ struct nested_vmx {
      */
     bool unsaved;
 
+    u32 invepts; /* that L1 has executed, on this CPU; wraps around */
+
     /* vmx-operand.c: the paging of L1 or L2, for operands in its memory; made anew when the role changes. */
     struct paging_cpu operand_cpu;
     struct paging operand_paging;

@@ -140,8 +140,13 @@ static void write_apic_controls(const struct vmcs02_state *state, const struct v
         vmwrite(VMCS_VIRTUAL_APIC, written_page(state, vmcs12->virtual_apic, PAGE_SIZE));
         vmwrite(VMCS_TPR_THRESHOLD, vmcs12->tpr_threshold);
     }
-    if ((secondary & SECONDARY_APIC_ACCESSES) != 0)
+    if ((secondary & SECONDARY_APIC_ACCESSES) != 0) {
         vmwrite(VMCS_APIC_ACCESS, vmcs12->apic_access);
+        /* Only a 4-KByte page is sure to be virtualized (SDM vol. 3C 30.4.5): on Umbra's own tables it has to
+         * become one. */
+        if (!l1_uses_ept(vmcs12))
+            (void)tdp_track(&machine.tdp, gpa(vmcs12->apic_access));
+    }
     if ((secondary & SECONDARY_VIRTUAL_INTERRUPTS) != 0) {
         for (unsigned i = 0; i < EOI_EXIT_BITMAPS; i++)
             vmwrite((enum vmcs_field)(VMCS_EOI_EXIT_BITMAP0 + 2 * i), vmcs12->eoi_exit_bitmap[i]);

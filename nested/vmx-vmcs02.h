@@ -37,6 +37,7 @@ struct vmcs02 {
     struct shadow_key key;        /* of the shadow, if L1 uses EPT */
     u64 ept_pointer;              /* as written; 0: none yet */
     u16 vpid;
+    u32 invepts; /* nested_vmx.invepts, as of the last flush for the APIC-access page */
 };
 
 struct vmcs02_state {

@@ -63,6 +63,8 @@ L2_CODE(code_ltr, "andb $~2, 0x55(%r15)\nmov $0x50, %ecx", "ltr %cx");
 L2_CODE(code_xsetbv, "xor %ecx, %ecx\nxgetbv", "xsetbv");
 L2_CODE(code_rdrand, "", "rdrand %rdi");
 L2_CODE(code_rdseed, "", "rdseed %r13d");
+L2_CODE(code_umwait, "xor %eax, %eax\nxor %edx, %edx\nxor %ecx, %ecx", "umwait %ecx");
+L2_CODE(code_tpause, "xor %eax, %eax\nxor %edx, %edx\nxor %ecx, %ecx", "tpause %ecx");
 
 /* Instruction information: SDM vol. 3C tables 28-8 to 28-15; only bits that are defined are compared. */
 #define SIZE64         (2u << 7)
@@ -225,6 +227,49 @@ static void check_instruction(const struct exit_case *test)
     check_exit(test, vmx_run(test->code));
     if (test->control && !test->not_without)
         check_without(test);
+}
+
+/* What a string instruction would access: SDM vol. 3C 28.2.1. */
+static void check_strings(void)
+{
+    static const struct {
+        const char *name;
+        const struct l2_code *code;
+        u64 offset;
+    } cases[] = {{"outs", &code_outs, 0x60}, {"ins", &code_ins, 0x70}, {"rep_outs", &code_rep_outs, 0x60}};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        char prefix[64];
+        print_to(prefix, sizeof(prefix), "vmx-exits.%s", cases[i].name);
+        prepare();
+        vmx_set(WORD_PRIMARY, PRIMARY_IO_EXITING);
+        check_part(prefix, "exits", vmx_run(cases[i].code), REASON_IO);
+        check_part(prefix, "linear_address", vmread(VMCS_GUEST_LINEAR_ADDRESS), (u64)data + cases[i].offset);
+    }
+    check_eq("vmx-exits.rep_outs.count", l2.rcx, 2);
+}
+
+/* UMWAIT and TPAUSE: #UD without their control, an exit with RDTSC exiting. */
+static void check_user_wait(const char *name, const struct l2_code *code, u32 reason)
+{
+    char prefix[64];
+
+    print_to(prefix, sizeof(prefix), "vmx-exits.%s", name);
+    prepare();
+    vmx_clear(WORD_SECONDARY, SECONDARY_USER_WAIT_PAUSE);
+    check_part(prefix, "off", vmx_run(code), REASON_EXCEPTION_OR_NMI);
+    check_part(prefix, "off_vector", vmread(VMCS_EXIT_INTERRUPTION) & 0xff, EXC_UD);
+    if (!vmx_has(WORD_SECONDARY, SECONDARY_USER_WAIT_PAUSE)) {
+        note_skipped(name, "the control is not offered");
+        return;
+    }
+    prepare();
+    vmx_set(WORD_SECONDARY, SECONDARY_USER_WAIT_PAUSE);
+    vmx_set(WORD_PRIMARY, PRIMARY_RDTSC_EXITING);
+    check_part(prefix, "reason", vmx_run(code), reason);
+    check_part(prefix, "length", vmread(VMCS_EXIT_INSTRUCTION_LENGTH), (u64)(code->next - code->at));
+    vmx_clear(WORD_PRIMARY, PRIMARY_RDTSC_EXITING);
+    check_part(prefix, "runs", vmx_run(code), REASON_VMCALL);
 }
 
 /* --- CR0 and CR4: masks and shadows --- */
@@ -392,6 +437,9 @@ void group_vmx_exits(void)
         return;
     for (unsigned i = 0; i < ARRAY_SIZE(exit_cases); i++)
         check_instruction(&exit_cases[i]);
+    check_strings();
+    check_user_wait("umwait", &code_umwait, REASON_UMWAIT);
+    check_user_wait("tpause", &code_tpause, REASON_TPAUSE);
     check_masks();
     check_bitmaps();
     check_registers();

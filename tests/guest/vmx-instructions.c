@@ -191,12 +191,22 @@ static void every_field(void)
     check("vmx-instructions.highest_index", largest <= highest);
 }
 
+static u64 try_vmcall(void)
+{
+    u64 flags;
+
+    __asm__ volatile("xorl %%eax, %%eax\nvmcall\npushfq\npopq %0" : "=r"(flags)::"rax", "memory", "cc");
+    return flags & END_FLAGS;
+}
+
 static void launch_state(void)
 {
     vmx_reset();
     expect_error("vmresume_clear", try_vmresume(), 5);
     expect("run", vmx_run(&code_nothing), REASON_VMCALL);
     expect_error("vmlaunch_launched", try_vmlaunch(), 4);
+    /* There is no SMM monitor to call. */
+    expect_error("vmcall_in_root", try_vmcall(), 1);
     expect("resume", vmx_run(&code_nothing), REASON_VMCALL);
     expect("first.vmptrld", try_vmptrld((u64)other_region), END_SUCCEED);
     expect("first.vmptrld", try_vmptrld((u64)vmcs_region), END_SUCCEED);
