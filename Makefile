@@ -124,6 +124,10 @@ unit-violation := vcpu/violation.c vcpu/hypercall-none.c vcpu/machine.c vcpu/acc
 UNIT_TESTS += hypercall
 unit-hypercall := vcpu/hypercall.c vcpu/hypercall-test.c vcpu/violation.c vcpu/start.c vcpu/xcr.c vcpu/machine.c \
                   vcpu/accounting.c $(vcpu-test-tools)
+# With threads as CPUs, under ThreadSanitizer; SHOOTDOWN_STEPS in the environment for longer runs.
+UNIT_TESTS += shootdown
+unit-shootdown := vcpu/machine.c vcpu/accounting.c $(vcpu-test-tools)
+unit-flags-shootdown := -fno-sanitize=all -fsanitize=thread -pthread
 boot-test-tools := tests/unit/arena.c mm/memmap.c arch/format.c
 guest-loaders := $(wildcard boot/guest*.c) boot/elf.c boot/options.c drivers/acpi.c $(boot-test-tools)
 UNIT_TESTS += boot-info

@@ -76,7 +76,7 @@ static void kick_all(const struct vcpu *self)
 {
     for (unsigned i = 0; i < machine.cpus; i++) {
         if (machine.vcpu[i] != self)
-            machine.vcpu[i]->kicked = true;
+            atomic_poke(&machine.vcpu[i]->kicked, true);
     }
     local_apic_send(0, APIC_SEND_NMI | APIC_TO_OTHERS);
 }
@@ -135,7 +135,7 @@ void shootdown_wait_begins(struct vcpu *vcpu)
  */
 void shootdown_wait_ends(struct vcpu *vcpu)
 {
-    vcpu->kicked = false;
+    atomic_poke(&vcpu->kicked, false);
     (void)atomic_exchange(&vcpu->waiting, false);
     flush(vcpu);
 }

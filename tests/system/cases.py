@@ -108,6 +108,13 @@ def smp_cases():
         for umbra in (UMBRA_TEST, None):
             cases.append(guest_case("smp-%s%s" % (cpus, "" if umbra else "-bare"), "intel", "smp", umbra=umbra,
                                     words="cpus=" + cpus, options=("--cpus", cpus)))
+    words = ["--expect", "umbra: 4 CPUs", "--expect", "guest: init reached"]
+    for line in ("cpus 4", "8 jobs, 1 result", "on-line 0$", "on-line again 0-3", "8 jobs, 1 result", "reboots"):
+        words += ["--expect", "guest: " + line]
+    # It ends by resetting the machine.
+    linux = Run("umbra", ["--cpu", "intel", "--cpus", "4", "--ips", "15000000", "--umbra", UMBRA, "--guest", linux_kernel(),
+                          "--module", INITRAMFS, "--cmdline", "console=ttyS0 umbra.test=smp", "--timeout", "300", *words])
+    cases.append(Case("linux-smp", "intel", [linux], seconds=200))
     return cases
 
 

@@ -17,6 +17,8 @@ BOCHS_MODEL = "corei7_icelake_u"
 QEMU_MODEL = "max,+svm,+npt,+gmet"
 LINUX_IPS = 50_000_000
 SMALL_GUEST_IPS = 4_000_000
+# Bochs: how many instructions one CPU executes before it is the next one's turn.
+QUANTUM = 32
 # 2026-01-01 00:00 UTC: any fixed time makes runs repeatable; a recent one keeps guests from complaining.
 CLOCK_EPOCH = 1767225600
 CLOCK_TEXT = "2026-01-01T00:00:00"
@@ -132,8 +134,8 @@ class Bochs(Emulator):
         # An unknown MSR is #GP, as it should be, but for Linux: it dies of a microcode MSR that Bochs lacks.
         lenient = options.kind == "linux"
         return "\n".join([
-            "cpu: model=%s, count=%d, ips=%d, reset_on_triple_fault=0, ignore_bad_msrs=%d"
-            % (options.model, options.cpus, options.ips, lenient),
+            "cpu: model=%s, count=%d, quantum=%d, ips=%d, reset_on_triple_fault=0, ignore_bad_msrs=%d"
+            % (options.model, options.cpus, QUANTUM, options.ips, lenient),
             "memory: guest=%d, host=%d" % (options.memory, min(options.memory, 2048)),
             "romimage: file=%s/BIOS-bochs-latest, options=fastboot" % share,
             "vgaromimage: file=%s/VGABIOS-lgpl-latest" % share,
@@ -156,7 +158,8 @@ class Bochs(Emulator):
         settings = os.path.join(self.directory, "bochsrc")
         with open(settings, "w", encoding="utf-8") as file:
             file.write(self.configuration(serial))
-        self.spawn([program, "-q", "-f", settings], stdin=screen, stdout=screen, stderr=screen,
+        # Without a terminal to wait at: Bochs sleeps there a millisecond whenever one of several CPUs is idle.
+        self.spawn([program, "-q", "-f", settings], stdin=subprocess.DEVNULL, stdout=screen, stderr=screen,
                    env=dict(os.environ, TERM="xterm"))
 
     def new_log_lines(self):

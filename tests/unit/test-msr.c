@@ -324,6 +324,37 @@ static void test_passed_outside_the_map(void **state)
     assert_int_equal(vcpu.accounting.denied_msrs, 0);
 }
 
+/* With several CPUs the local APIC stays where it is, and on: another CPU's NMI has to arrive. */
+static void test_apic_base_of_many(void **state)
+{
+    const u64 on = 0xfee00000 | IA32_APIC_BASE_EN, x2apic = on | IA32_APIC_BASE_EXTD;
+
+    (void)state;
+    start(TDP_EPT);
+    machine.cpus = 2;
+    double_msr(MSR_IA32_APIC_BASE, on);
+    assert_int_equal(write_msr(MSR_IA32_APIC_BASE, on + PAGE_SIZE), EXIT_GP);
+    assert_int_equal(write_msr(MSR_IA32_APIC_BASE, on | IA32_APIC_BASE_BSP), EXIT_GP);
+    assert_int_equal(double_apic_resets, 0);
+
+    assert_int_equal(write_msr(MSR_IA32_APIC_BASE, 0xfee00000), EXIT_SKIP);
+    assert_int_equal(double_msr_value(MSR_IA32_APIC_BASE), on);
+    assert_int_equal(double_apic_resets, 1);
+    assert_int_equal(read_msr(MSR_IA32_APIC_BASE), 0xfee00000);
+    /* There is no way from off to x2APIC mode. */
+    assert_int_equal(write_msr(MSR_IA32_APIC_BASE, x2apic), EXIT_GP);
+    assert_int_equal(write_msr(MSR_IA32_APIC_BASE, x2apic & ~IA32_APIC_BASE_EN), EXIT_GP);
+    assert_int_equal(write_msr(MSR_IA32_APIC_BASE, on), EXIT_SKIP);
+    assert_int_equal(read_msr(MSR_IA32_APIC_BASE), on);
+    assert_int_equal(write_msr(MSR_IA32_APIC_BASE, x2apic), EXIT_SKIP);
+    assert_int_equal(read_msr(MSR_IA32_APIC_BASE), x2apic);
+    /* Out of x2APIC mode through the state that the guest asked for. */
+    assert_int_equal(write_msr(MSR_IA32_APIC_BASE, 0xfee00000), EXIT_SKIP);
+    assert_int_equal(double_msr_value(MSR_IA32_APIC_BASE), on);
+    assert_int_equal(double_apic_resets, 2);
+    assert_int_equal(read_msr(MSR_IA32_APIC_BASE), 0xfee00000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -341,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_amd_changeable_bits),
         cmocka_unit_test(test_every_handled_write_is_checked),
         cmocka_unit_test(test_passed_outside_the_map),
+        cmocka_unit_test(test_apic_base_of_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
