@@ -130,6 +130,7 @@ static const struct group {
     {"errors", group_errors, false},
     {"bench", group_bench, false},
     {"touch", group_touch, false},
+    {"smp", group_smp, true},
     {"linux", group_linux, true},
 };
 

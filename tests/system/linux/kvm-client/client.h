@@ -77,7 +77,7 @@ struct vm {
     u8 *memory; /* slot 0, from guest-physical 0 on */
     u64 bytes;
     unsigned vcpus;
-    struct vcpu vcpu[2];
+    struct vcpu vcpu[4];
     u64 next_table; /* guest-physical, where the tests' next paging structure goes */
 };
 
@@ -195,6 +195,7 @@ void group_many(void);
 void group_errors(void);
 void group_bench(void);
 void group_touch(void);
+void group_smp(void);
 void group_linux(void);
 
 /* The program as first process of Linux in L2: says so and ends that Linux. */

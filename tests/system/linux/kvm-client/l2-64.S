@@ -225,6 +225,14 @@ BEGIN counter64
 	jmp 1b
 END counter64
 
+/* Counts at RDI until there is something at RSI. */
+BEGIN hammer64
+1:	lock incq (%rdi)
+	cmpq $0, (%rsi)
+	je 1b
+	out %al, $PORT_END
+END hammer64
+
 /* Writes one word to each page of a list of page numbers: RSI list, RCX length, RDI base, RAX value. */
 BEGIN write_pages64
 1:	mov (%rsi), %edx
