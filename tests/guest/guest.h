@@ -317,6 +317,7 @@ void group_hostile(void);
 void group_hidden(void);
 void group_smp(void);
 void group_bench_vmx(void);
+void group_bench_svm(void);
 void group_vmx_controls(void);
 void group_vmx_events(void);
 void group_vmx_ept(void);

@@ -12,7 +12,8 @@ GUEST_CFLAGS := -std=gnu17 -m64 -O2 -ffreestanding -fno-pic -mno-red-zone -mgene
 	-Wall -Wextra -Wconversion -Wshadow -Wcast-qual -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
 GUEST_C := $(wildcard tests/guest/*.c)
 GUEST_S := tests/guest/entry.S tests/guest/vectors.S tests/guest/modes.S tests/guest/legacy.S tests/guest/vmx-enter.S \
-	tests/guest/vmx-bench.S tests/guest/vmx-legacy.S tests/guest/svm-enter.S tests/guest/svm-hosts.S tests/guest/smp.S
+	tests/guest/vmx-bench.S tests/guest/svm-bench.S tests/guest/vmx-legacy.S tests/guest/svm-enter.S \
+	tests/guest/svm-hosts.S tests/guest/smp.S
 # Umbra's paging core, which the groups `paging` and `second-level` compare the CPU with.
 GUEST_ORACLE := paging paging-format permission walk walk-general walk-mark walk-2d fault
 GUEST_OBJECTS := $(GUEST_C:tests/guest/%.c=$(GUEST_BUILD)/%.o) $(GUEST_S:tests/guest/%.S=$(GUEST_BUILD)/%.o) \

@@ -30,6 +30,7 @@ static const struct {
     {"smp", group_smp},
     {"triple", group_triple},
     {"bench-vmx", group_bench_vmx},
+    {"bench-svm", group_bench_svm},
     {"vmx-controls", group_vmx_controls},
     {"vmx-events", group_vmx_events},
     {"vmx-ept", group_vmx_ept},
