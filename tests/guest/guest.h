@@ -363,5 +363,6 @@ void group_svm_events(void);
 void group_svm_npt(void);
 void group_svm_npt_walks(void);
 void group_svm_npt_hosts(void);
+void group_svm_state(void);
 
 #endif

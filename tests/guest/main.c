@@ -55,6 +55,7 @@ static const struct {
     {"svm-npt", group_svm_npt},
     {"svm-npt-walks", group_svm_npt_walks},
     {"svm-npt-hosts", group_svm_npt_hosts},
+    {"svm-state", group_svm_state},
     {"hostile-vmx", group_hostile_vmx},
 };
 

@@ -98,7 +98,7 @@ def hostile_cases(cpus):
 
 
 # The same on AMD, with and without GMET.
-SVM_GROUPS = "svm-instructions,svm-checks,svm-exits,svm-maps,svm-exceptions,svm-events,svm-npt,svm-npt-walks,svm-npt-hosts"
+SVM_GROUPS = "svm-instructions,svm-checks,svm-exits,svm-maps,svm-exceptions,svm-events,svm-npt,svm-npt-walks,svm-npt-hosts,svm-state"
 
 
 def svm_cases():
