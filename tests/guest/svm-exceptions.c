@@ -113,6 +113,25 @@ static void check_own(const struct exception *test)
 
 /* --- ring 3, and fetches --- */
 
+static struct vmcb small_tss __attribute__((aligned(4096))), own_state __attribute__((aligned(4096)));
+
+/* A TSS too small for the stack pointer of ring 0. */
+static void check_invalid_tss(void)
+{
+    (void)try_vmsave((u64)&own_state);
+    small_tss = own_state;
+    small_tss.save.tr.limit = 3;
+    prepare();
+    svm_allow(VMEXIT_EXCP0 + EXC_UD);
+    (void)try_vmload((u64)&small_tss);
+    check_eq("svm-exceptions.ts.exit", svm_run_user(&code_ud), VMEXIT_EXCP0 + EXC_TS);
+    (void)try_vmload((u64)&own_state);
+    check_eq("svm-exceptions.ts.error_code", vmcb.control.exit_info_1 & ~1ull, SEL_TSS);
+    check_eq("svm-exceptions.ts.event", vmcb.control.exit_int_info & BITS(31, 0),
+             EVENT_VALID | EVENT_TYPE_EXCEPTION | EXC_UD);
+    check_eq("svm-exceptions.ts.rip", vmcb.save.rip, svm_at_user(&code_ud, code_ud.at));
+}
+
 static void check_user(void)
 {
     prepare();
@@ -276,6 +295,7 @@ void group_svm_exceptions(void)
         check_own(&exceptions[i]);
     }
     check_user();
+    check_invalid_tss();
     check_debug();
     check_double_faults();
     for (unsigned i = 0; i < ARRAY_SIZE(deliveries); i++)

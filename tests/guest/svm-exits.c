@@ -354,6 +354,32 @@ static void check_values(void)
     check_eq("svm-exits.efer_write.l1", rdmsr(MSR_EFER) & (EFER_NXE | EFER_SVME), EFER_NXE | EFER_SVME);
 }
 
+/* CPUID that L1 leaves to L2 says what it says to L1; Umbra's hypercalls are L1's alone. */
+static void check_umbras(void)
+{
+    static const u32 leaves[] = {0, 1, 7, 0xd, 0x40000000, 0x80000000, 0x80000001, 0x80000008, 0x8000000a};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(leaves); i++) {
+        char prefix[64];
+        print_to(prefix, sizeof(prefix), "svm-exits.cpuid_%x", leaves[i]);
+        prepare();
+        vmcb.save.cr4 = read_cr4();
+        l2.rax = leaves[i];
+        const struct cpuid want = cpuid(leaves[i], 0);
+        check_part(prefix, "exit", svm_run(&code_cpuid), VMEXIT_VMMCALL);
+        check_part(prefix, "eax", l2.rax, want.eax);
+        check_part(prefix, "ebx", l2.rbx, want.ebx);
+        check_part(prefix, "ecx", l2.rcx, want.ecx);
+        check_part(prefix, "edx", l2.rdx, want.edx);
+    }
+    prepare();
+    svm_allow(VMEXIT_VMMCALL);
+    l2.rax = HYPERCALL_MAGIC;
+    l2.rcx = HYPERCALL_FEATURES;
+    check_eq("svm-exits.hypercall.undefined", svm_run(&code_vmmcall), VMEXIT_EXCP0 + EXC_UD);
+    check_eq("svm-exits.hypercall.nothing_done", l2.rax, HYPERCALL_MAGIC);
+}
+
 static void check_tsc(void)
 {
     const u64 offset = 1ull << 50;
@@ -377,6 +403,7 @@ void group_svm_exits(void)
     check_not_intercepted();
     check_selective_cr0();
     check_values();
+    check_umbras();
     check_tsc();
     svm_stop();
 }

@@ -259,6 +259,34 @@ static void check_msr_values(void)
     wrmsr(MSR_LSTAR, before);
 }
 
+/* What L1 leaves to L2 goes as for L1 itself: the same values, the same refusals. */
+static void check_msrs_of_l1(void)
+{
+    static const u32 msrs[] = {0x1b,       0xfe,       0x174,      0x179,      0x1d9,
+                               0x200,      0x277,      0x2ff,      0xc0000080, 0xc0000081,
+                               0xc0000100, 0xc0000103, 0xc0010010, 0xc0010015, 0xc001001a,
+                               0xc0010111, 0xc0010112, 0xc0010113, 0xc0010114, 0xc0010117};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(msrs); i++) {
+        char prefix[64];
+        u64 value = 0;
+        print_to(prefix, sizeof(prefix), "svm-maps.as_l1.%x", msrs[i]);
+        u64 read = try_rdmsr(msrs[i], &value);
+        prepare(VMEXIT_MSR, 0);
+        l2.rcx = msrs[i];
+        check_part(prefix, "read", svm_run(&code_rdmsr),
+                   read == NO_FAULT ? VMEXIT_VMMCALL : VMEXIT_EXCP0 + read);
+        if (read != NO_FAULT)
+            continue;
+        check_part(prefix, "value", l2.rdx << 32 | l2.rax, value);
+        u64 written = try_wrmsr(msrs[i], value);
+        l2.rax = (u32)value;
+        l2.rdx = value >> 32;
+        check_part(prefix, "write", svm_run(&code_wrmsr),
+                   written == NO_FAULT ? VMEXIT_VMMCALL : VMEXIT_EXCP0 + written);
+    }
+}
+
 void group_svm_maps(void)
 {
     if (!svm_start("svm-maps"))
@@ -271,5 +299,6 @@ void group_svm_maps(void)
         check_msr(&msr_cases[i]);
     check_msrs_beyond();
     check_msr_values();
+    check_msrs_of_l1();
     svm_stop();
 }
