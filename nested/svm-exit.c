@@ -118,6 +118,7 @@ static inline void reflect(struct vcpu *vcpu, u64 code, u64 info_1, u64 info_2)
 void nested_svm_reflect(struct vcpu *vcpu, u64 code, u64 info_1, u64 info_2)
 {
     nested_svm_of(vcpu)->slot->vmcb02->save.rax = vcpu->gpr[GPR_RAX];
+    nested_svm_set_l2_gif(svm_of(vcpu));
     reflect(vcpu, code, info_1, info_2);
     vcpu->gpr[GPR_RAX] = svm_of(vcpu)->vmcb01->save.rax;
 }
@@ -187,13 +188,29 @@ static enum exit_action after_step(struct svm_vcpu *svm, u64 code)
     return EXIT_RESUME;
 }
 
-/* L1 is reset with it, and knows no L2 any more. GIF is 1. */
+/*
+ * L1 does not ask for it: it is reset with L2, and knows none any more. With VM_CR.R_INIT it is an exception
+ * of L2's, which L1 may have asked for. GIF is 1.
+ */
 static enum exit_action init(struct vcpu *vcpu)
 {
-    svm_switch_to_l1(svm_of(vcpu));
-    svm_set_gif(svm_of(vcpu), true);
-    vcpu->gpr[GPR_RAX] = svm_of(vcpu)->vmcb01->save.rax;
-    return svm_handle(svm_of(vcpu), VMEXIT_INIT);
+    struct svm_vcpu *svm = svm_of(vcpu);
+
+    if (svm->init_is_sx) {
+        if (!svm->init_pending)
+            svm_take_pending();
+        if (!svm_intercepts_code(&nested_svm_of(vcpu)->slot->control, VMEXIT_EXCP0 + EXC_SX)) {
+            svm_guest_init(svm);
+            return EXIT_RESUME;
+        }
+        svm->init_pending = false;
+        nested_svm_reflect(vcpu, VMEXIT_EXCP0 + EXC_SX, SX_INIT, 0);
+        return EXIT_RESUME;
+    }
+    svm_switch_to_l1(svm);
+    svm_set_gif(svm, true);
+    vcpu->gpr[GPR_RAX] = svm->vmcb01->save.rax;
+    return svm_handle(svm, VMEXIT_INIT);
 }
 
 /*
@@ -258,6 +275,9 @@ static enum exit_action handle(struct vcpu *vcpu, u32 index)
     bool write = control->exit_info_1 != 0;
     bool msr = code == VMEXIT_MSR && msr_intercepted(nested->slot, (u32)vcpu->gpr[GPR_RCX], write);
 
+    /* It waits, whoever asked for it. */
+    if ((code == VMEXIT_NMI || code == VMEXIT_INIT) && svm_gif_is_clear(svm))
+        return svm_handle(svm, index);
     switch (svm_verdict(&nested->slot->control, code, msr)) {
     case SVM_VERDICT_L1:
         nested_svm_reflect(vcpu, code, control->exit_info_1, control->exit_info_2);
@@ -322,8 +342,8 @@ static __attribute__((noinline)) void general_exit(struct vcpu *vcpu, u32 index)
         action = raise(vcpu, handle(vcpu, index));
     if (vcpu->l2_running) {
         nested_svm_translate(vcpu);
-        svm->frame->l2_interrupts =
-            nested->interrupts && action != EXIT_STEP && (svm->unusual & SVM_STEPPING) == 0;
+        svm->frame->l2_interrupts = nested->interrupts && action != EXIT_STEP &&
+                                    (svm->unusual & (SVM_STEPPING | SVM_L2_GIF_CLEAR)) == 0;
     }
     svm_l2_exit_ends(svm, action);
 }

@@ -139,13 +139,22 @@ static struct svm_slot *operand(const struct svm_vcpu *svm)
 static enum exit_action stgi(struct svm_vcpu *svm)
 {
     svm_skip_to(svm, svm->next_rip);
-    svm_set_gif(svm, true);
+    if (!svm->vcpu->l2_running) {
+        svm_set_gif(svm, true);
+        return EXIT_RESUME;
+    }
+    nested_svm_set_l2_gif(svm);
+    if (svm->vcpu->nmi_pending || svm->init_pending)
+        (void)nested_svm_take_held(svm->vcpu);
     return EXIT_RESUME;
 }
 
 static enum exit_action clgi(struct svm_vcpu *svm)
 {
-    svm_set_gif(svm, false);
+    if (svm->vcpu->l2_running)
+        nested_svm_clear_l2_gif(svm);
+    else
+        svm_set_gif(svm, false);
     return EXIT_SKIP;
 }
 
@@ -155,7 +164,7 @@ static enum exit_action invlpga(struct svm_vcpu *svm)
     u32 asid = (u32)svm->vcpu->gpr[GPR_RCX];
 
     if (asid == 0)
-        svm_flush_guest(svm);
+        svm_flush_l1(svm);
     else
         nested_svm_invalidate_linear(nested_svm_of(svm->vcpu), asid);
     return EXIT_SKIP;

@@ -56,6 +56,9 @@ struct nested_svm {
     hpa_t all_ones; /* three pages: a permission map that intercepts everything */
 
     struct svm_injected injected;
+    struct {
+        u64 v_intr, tpr;
+    } gif;           /* svm-gif.c: vmcb02's V_INTR and CR8 when L2 cleared it */
     bool interrupts; /* RFLAGS.IF at VMRUN: with V_INTR_MASKING L1's, else no matter */
 
     /* svm-translation.c */
@@ -105,6 +108,10 @@ void nested_svm_reflect(struct vcpu *vcpu, u64 code, u64 info_1, u64 info_2);
 bool nested_svm_take_held(struct vcpu *vcpu);
 /* VMRUN refused vmcb12: VMEXIT_INVALID, and nothing of the state save area changes. */
 void nested_svm_refuse(struct vcpu *vcpu);
+
+/* svm-gif.c: CLGI by L2; and STGI, or an exit to L1. vmcb02 is the current VMCB. */
+void nested_svm_clear_l2_gif(struct svm_vcpu *svm);
+void nested_svm_set_l2_gif(struct svm_vcpu *svm);
 
 /* svm-translation.c: nested paging, ASIDs and TLB flushes. */
 bool nested_svm_translation_init(struct vcpu *vcpu);

@@ -21,8 +21,9 @@ static bool read_msr(struct vcpu *vcpu, u32 msr, u64 *value)
 {
     switch (msr) {
     case MSR_VM_CR:
-        /* Locked with SVM allowed: writes to LOCK and SVMDIS are ignored. */
-        *value = VM_CR_LOCK;
+        /* Locked with SVM allowed: writes to LOCK and SVMDIS are ignored. So are those to DPD and DIS_A20M,
+         * which are about debug ports and the A20 line. */
+        *value = VM_CR_LOCK | (svm_of(vcpu)->init_is_sx ? VM_CR_R_INIT : 0);
         return true;
     case MSR_VM_HSAVE_PA:
         *value = nested_svm_of(vcpu)->hsave_pa;
@@ -38,7 +39,10 @@ static bool write_msr(struct vcpu *vcpu, u32 msr, u64 value)
 
     switch (msr) {
     case MSR_VM_CR:
-        return (value & VM_CR_RESERVED) == 0;
+        if ((value & VM_CR_RESERVED) != 0)
+            return false;
+        svm_of(vcpu)->init_is_sx = (value & VM_CR_R_INIT) != 0;
+        return true;
     case MSR_VM_HSAVE_PA:
         if (value % PAGE_SIZE != 0 || value >= nested->facts.physical_limit)
             return false;

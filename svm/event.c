@@ -162,6 +162,11 @@ void svm_event_debug_trap(struct svm_vcpu *svm)
     inject_exception(svm, EXC_DB, 0);
 }
 
+void svm_event_init_redirected(struct svm_vcpu *svm)
+{
+    inject_exception(svm, EXC_SX, SX_INIT);
+}
+
 void svm_event_nmi(struct svm_vcpu *svm)
 {
     svm->vmcb->control.event_inj = EVENT_VALID | EVENT_TYPE_NMI | EXC_NMI;

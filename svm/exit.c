@@ -161,14 +161,14 @@ static enum exit_action exit_shutdown(struct svm_vcpu *svm)
 static enum exit_action exit_init(struct svm_vcpu *svm)
 {
     svm_take_pending();
-    if (svm->events_held)
+    if (svm_gif_is_clear(svm))
         svm->init_pending = true;
     else
         svm_guest_init(svm);
     return EXIT_RESUME;
 }
 
-/* Asked for while L1's GIF is 0 only: svm_set_gif() gives it to L1 later. */
+/* Asked for while GIF is 0 only: who sets it gives it to the guest. */
 static enum exit_action exit_nmi(struct svm_vcpu *svm)
 {
     (void)svm;
@@ -181,6 +181,10 @@ void svm_guest_init(struct svm_vcpu *svm)
     struct start_state start = {0};
 
     svm->init_pending = false;
+    if (svm->init_is_sx) {
+        svm_event_init_redirected(svm);
+        return;
+    }
     svm_set_l1_svme(svm, false);
     start_state_init(&start);
     svm_load_start(svm, &start);
@@ -322,10 +326,19 @@ static void exit_during_step(struct svm_vcpu *svm, u32 index)
     apply(svm, svm_handle(svm, index));
 }
 
+static void flush(struct vmcb *vmcb)
+{
+    vmcb->control.tlb_control = svm_features.flush_by_asid ? TLB_CONTROL_FLUSH_GUEST : TLB_CONTROL_FLUSH_ALL;
+}
+
 void svm_flush_guest(struct svm_vcpu *svm)
 {
-    svm->vmcb->control.tlb_control =
-        svm_features.flush_by_asid ? TLB_CONTROL_FLUSH_GUEST : TLB_CONTROL_FLUSH_ALL;
+    flush(svm->vmcb);
+}
+
+void svm_flush_l1(struct svm_vcpu *svm)
+{
+    flush(svm->vmcb01);
 }
 
 /* No guest instruction runs between here and the flush. */

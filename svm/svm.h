@@ -17,8 +17,9 @@
 
 /* What the next exit has to undo; nearly always nothing. */
 enum svm_unusual {
-    SVM_STEPPING = 1, /* svm/step.h */
-    SVM_WATCHING = 2, /* svm_event_inject() */
+    SVM_STEPPING = 1,     /* svm/step.h */
+    SVM_WATCHING = 2,     /* svm_event_inject() */
+    SVM_L2_GIF_CLEAR = 4, /* L2 runs with a GIF of 0: nested/svm-gif.c */
 };
 
 /* The instructions that cause exits and are executed for the guest. */
@@ -94,6 +95,7 @@ struct svm_vcpu {
     bool l1_svme_change; /* it was written, or an INIT came: what L1's VMCBs held does not count any more */
     bool events_held;    /* vmcb01 is set up for L1's GIF = 0, which is meant unless L2 runs */
     bool init_pending;   /* an INIT came meanwhile */
+    bool init_is_sx;     /* VM_CR.R_INIT as L1 sees it: INIT raises #SX */
 };
 _Static_assert(sizeof(struct svm_vcpu) <= PAGE_SIZE, "it is allocated as one frame");
 
@@ -110,6 +112,8 @@ static inline void svm_changed(struct svm_vcpu *svm, u32 groups)
 
 /* The guest's translations go at the next VMRUN, before the first guest instruction. */
 void svm_flush_guest(struct svm_vcpu *svm);
+/* The same for L1's, whoever runs now. */
+void svm_flush_l1(struct svm_vcpu *svm);
 /* For vendor.flush. */
 void svm_flush_guests(struct vcpu *vcpu);
 
@@ -202,6 +206,12 @@ static inline void svm_switch_to_l1(struct svm_vcpu *svm)
     svm->exceptions = svm->vmcb01->control.intercept[VMCB_INTERCEPT_EXCEPTIONS];
     svm->vcpu->l2_running = false;
     svm->frame->next = (uintptr_t)svm_enter_guest;
+}
+
+/* The GIF that L1 or L2 runs with. */
+static inline bool svm_gif_is_clear(const struct svm_vcpu *svm)
+{
+    return svm->vcpu->l2_running ? (svm->unusual & SVM_L2_GIF_CLEAR) != 0 : svm->events_held;
 }
 
 /*
