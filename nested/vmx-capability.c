@@ -212,7 +212,9 @@ static u64 basic(const struct vmx_hardware *hardware)
            (hardware_msr(hardware, MSR_IA32_VMX_BASIC) & as_hardware);
 }
 
-/* L2 in HLT is a CPU in HLT; the other states are not offered. VMWRITE is Umbra's, so it can write any field.
+/*
+ * L2 in HLT is a CPU in HLT. The other states are not offered: in them a CPU takes no NMI, by which the
+ * others reach Umbra on it. VMWRITE is Umbra's, so it can write any field.
  */
 static u64 misc(const struct vmx_hardware *hardware)
 {
