@@ -38,6 +38,8 @@ CODE32(protected_read, "", "movl (%ebx), %eax");
 CODE32(protected_jump, "", "jmp *%ebx");
 CODE32(protected_cr3, "", "movl %eax, %cr3");
 CODE32(protected_int, "", "int $0x45");
+CODE32(protected_vmread, "", "vmread %ecx, (%ebx)");
+CODE32(protected_vmwrite, "", "vmwrite (%ebx), %ecx");
 CODE32(task_jump, "", "ljmp $0x60, $0");
 CODE32(task_call, "", "lcall $0x60, $0");
 CODE32(task_iret, "pushfl\norl $0x4000, (%esp)\npopfl", "iretl");
@@ -380,6 +382,46 @@ static void check_pae_entries(void)
     expect("pae_without_ept.good_again", vmx_run(&protected_nop), REASON_VMCALL);
 }
 
+/* VMREAD and VMWRITE of a shadow VMCS have operands of 32 bits here, reached through PAE paging. */
+static void check_pae_shadow_vmcs(void)
+{
+    static u8 bitmaps[PAGE_SIZE] __attribute__((aligned(4096)));
+    u32 revision = (u32)rdmsr(MSR_IA32_VMX_BASIC) & 0x7fffffff, shadow = revision | (u32)BIT(31);
+
+    if (!vmx_has(WORD_SECONDARY, SECONDARY_VMCS_SHADOWING)) {
+        note_skipped("vmx-modes.shadow_vmcs", "not offered");
+        return;
+    }
+    memcpy(other_region, &shadow, sizeof(shadow));
+    (void)try_vmclear((u64)other_region);
+    (void)try_vmptrld((u64)other_region);
+    vmwrite(VMCS_TSC_OFFSET, 0x1122334455667788);
+    (void)try_vmptrld((u64)vmcs_region);
+    prepare_pae();
+    vmx_set(WORD_SECONDARY, SECONDARY_VMCS_SHADOWING);
+    vmwrite(VMCS_VMREAD_BITMAP, (u64)bitmaps);
+    vmwrite(VMCS_VMWRITE_BITMAP, (u64)bitmaps);
+    vmwrite(VMCS_LINK_POINTER, (u64)other_region);
+    memset(page, 0xee, 64);
+    l2.rbx = (u64)page + 0x20;
+    l2.rcx = VMCS_TSC_OFFSET;
+    expect("shadow_vmcs.read", vmx_run(&protected_vmread), REASON_VMCALL);
+    expect("shadow_vmcs.value", *(u64 *)(page + 0x20), 0xeeeeeeee55667788);
+    *(u32 *)(page + 0x20) = 0x99aabbcc;
+    l2.rcx = BIT(32) | VMCS_TSC_OFFSET; /* bits that are no part of ECX */
+    expect("shadow_vmcs.write", vmx_run(&protected_vmwrite), REASON_VMCALL);
+    l2.rcx = BIT(15) | VMCS_TSC_OFFSET;
+    expect("shadow_vmcs.bit_15", vmx_run(&protected_vmread), REASON_VMREAD);
+    vmwrite(VMCS_GUEST_PDPTE0, 0);
+    vmwrite(VMCS_GUEST_PDPTE3, pdpt[0]);
+    l2.rbx = GIB(3) + (u64)page + 0x20;
+    l2.rcx = VMCS_TSC_OFFSET | 1;
+    vmwrite(VMCS_GUEST_CS_BASE, GIB(3));
+    expect("shadow_vmcs.pdpte", vmx_run(&protected_vmread), REASON_VMCALL);
+    expect("shadow_vmcs.high_cleared", *(u32 *)(page + 0x20), 0);
+    memcpy(other_region, &revision, sizeof(revision));
+}
+
 /* --- task switches --- */
 
 static u64 descriptor(u64 base, u32 limit, u64 rights)
@@ -533,6 +575,7 @@ void group_vmx_modes(void)
     check_32_bit(false);
     check_pae();
     check_pae_entries();
+    check_pae_shadow_vmcs();
     check_tasks();
     check_legacy_l1();
     vmx_stop();
