@@ -217,6 +217,47 @@ static void launch_state(void)
     expect("launch_again", vmx_run(&code_nothing), REASON_VMCALL);
 }
 
+/* More VMCSs than a hypervisor below may keep ready at a time: each has its own state and launch state. */
+enum { MANY = 12, ROUNDS = 4 };
+L2_CODE(code_identify, "mov %rsp, %rax\nmov %fs:0, %rcx", "add $8, %rsp");
+
+static void many_vmcss(void)
+{
+    static u8 regions[MANY][PAGE_SIZE] __attribute__((aligned(4096)));
+    static u64 names[MANY];
+    u32 revision = (u32)rdmsr(MSR_IA32_VMX_BASIC) & 0x7fffffff;
+    unsigned wrong = 0;
+
+    for (u64 i = 0; i < MANY; i++) {
+        memcpy(regions[i], &revision, sizeof(revision));
+        names[i] = 0xabc000 + i;
+        if (try_vmclear((u64)regions[i]) != END_SUCCEED || try_vmptrld((u64)regions[i]) != END_SUCCEED)
+            wrong++;
+        vmx_reset();
+        vmwrite(VMCS_GUEST_FS_BASE, (u64)&names[i]);
+        vmwrite(VMCS_GUEST_RSP, (u64)l2_stack + 8 * i);
+    }
+    for (u64 round = 0; round < ROUNDS; round++) {
+        for (u64 i = 0; i < MANY; i++) {
+            wrong += try_vmptrld((u64)regions[i]) != END_SUCCEED;
+            vmwrite(VMCS_GUEST_RIP, (u64)code_identify.start);
+            wrong += vmx_enter(&l2, round == 0) != 0 || vmread(VMCS_EXIT_REASON) != REASON_VMCALL;
+            wrong += l2.rcx != names[i] || l2.rax != (u64)l2_stack + 8 * (i + round);
+            /* L2's state is read of some only, and one is put away and launched anew. */
+            if (i % 3 == 0)
+                wrong += vmread(VMCS_GUEST_RSP) != (u64)l2_stack + 8 * (i + round + 1) ||
+                         vmread(VMCS_GUEST_FS_BASE) != (u64)&names[i] ||
+                         vmread(VMCS_GUEST_TR_SELECTOR) != SEL_TSS;
+        }
+    }
+    wrong += try_vmclear((u64)regions[1]) != END_SUCCEED || try_vmptrld((u64)regions[1]) != END_SUCCEED;
+    expect_error("many.resume_cleared", try_vmresume(), 5);
+    for (unsigned i = 0; i < MANY; i++)
+        wrong += try_vmclear((u64)regions[i]) != END_SUCCEED;
+    expect("many.wrong", wrong, 0);
+    expect("many.first_again", try_vmptrld((u64)vmcs_region), END_SUCCEED);
+}
+
 static void invalidation(void)
 {
     u64 capability = rdmsr(MSR_IA32_VMX_EPT_VPID_CAP), pointer = ept_pointer();
@@ -284,6 +325,7 @@ void group_vmx_instructions(void)
     fields();
     every_field();
     launch_state();
+    many_vmcss();
     invalidation();
     control_registers();
     msrs();
