@@ -9,9 +9,11 @@
 /* A page address would be the key to any memory: only those of the playground, and what is no address. */
 u64 hostile_l2_value(void)
 {
-    switch (hostile_below(12)) {
+    switch (hostile_below(13)) {
     case 0:
         return 0;
+    case 9:
+        return play_page(PAGE_APIC) + 16 * hostile_below(64) + (hostile_chance(10) ? 4 : 0);
     case 1:
         return ~0ull;
     case 2:

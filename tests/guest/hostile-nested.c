@@ -32,6 +32,7 @@ static u64 leaf(u64 address, bool writable)
 
 void hostile_map_nested(bool own_tables)
 {
+    const u64 no_fetch = is_intel ? BIT(2) | BIT(10) : BIT(63);
     u64 *table = (u64 *)play_page(TABLE);
 
     for (unsigned root = 0; root < NESTED_ROOTS; root++)
@@ -42,6 +43,7 @@ void hostile_map_nested(bool own_tables)
         bool is_table = i >= PAGE_NESTED && i < PAGE_NESTED + NESTED_PAGES;
         table[i] = leaf(play_page(i), own_tables || !is_table);
     }
+    table[PAGE_APIC] = (leaf(play_page(PAGE_APIC), true) & ~no_fetch) | (is_intel ? 0 : no_fetch);
 }
 
 void hostile_write_nested(void)

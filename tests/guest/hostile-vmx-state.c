@@ -347,6 +347,8 @@ static u64 random_event(void)
 
 static u64 random_pointer_for(u32 encoding)
 {
+    u64 pointer;
+
     switch (encoding) {
     case VMCS_IO_BITMAP_A:
         return bitmap_pointer(io_bitmap);
@@ -359,6 +361,9 @@ static u64 random_pointer_for(u32 encoding)
             return play_page(PAGE_NESTED + hostile_below(hostile_chance(70) ? 3 : NESTED_PAGES)) | 0x1e |
                    (hostile_chance(50) ? EPTP_AD : 0);
         return hostile_pointer() | (hostile_chance(80) ? 0x1e : hostile_random() & 0xfff);
+    case VMCS_APIC_ACCESS:
+        pointer = hostile_pointer();
+        return pointer >= PLAYGROUND && pointer < PLAYGROUND + MIB(2) ? play_page(PAGE_APIC) : pointer;
     case VMCS_LINK_POINTER:
         return hostile_chance(60) ? play_page(PAGE_CONTROL + hostile_below(CONTROL_PAGES))
                                   : hostile_pointer();
@@ -456,7 +461,7 @@ static void want_lists(void)
     want(VMCS_ENTRY_MSR_LOAD, play_page(PAGE_LISTS));
     want(VMCS_PML_ADDRESS, play_page(PAGE_LISTS + 1));
     want(VMCS_VIRTUAL_APIC, play_page(PAGE_LISTS + 2));
-    want(VMCS_APIC_ACCESS, hostile_chance(50) ? play_page(PAGE_DATA) : 0xfee00000);
+    want(VMCS_APIC_ACCESS, hostile_chance(50) ? play_page(PAGE_APIC) : 0xfee00000);
     want(VMCS_POSTED_INTERRUPT_DESCRIPTOR, play_page(PAGE_LISTS + 3));
     want(VMCS_POSTED_INTERRUPT_VECTOR, VECTOR_SELF);
     want(VMCS_EPTP_LIST, play_page(PAGE_LISTS + 4));

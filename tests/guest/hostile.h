@@ -49,7 +49,8 @@ enum {
     PAGE_VMXON = 36,
     PAGE_LISTS = 40, /* bitmaps, lists, APIC pages and the like: LIST_PAGES */
     LIST_PAGES = 8,
-    PLAYGROUND_PAGES = 64, /* what is used of it */
+    PLAYGROUND_PAGES = 64, /* what is used of it by all, and: */
+    PAGE_APIC = 70,        /* APIC-access page: apart, as Bochs ends itself at a fetch from it */
 };
 
 static inline u64 play_page(unsigned index)
