@@ -172,9 +172,23 @@ static void finish_delivery(struct nested_svm *nested)
         control->v_intr &= ~V_IRQ;
 }
 
-/* An exception that only Umbra's step asked for is L2's own; so is an NMI, which comes again. */
-static enum exit_action after_step(struct svm_vcpu *svm, u64 code)
+/* What two exceptions come to is L1's, too, if it asked for that. */
+static bool reflect_combined(struct vcpu *vcpu, unsigned vector)
 {
+    const struct svm_slot *slot = nested_svm_of(vcpu)->slot;
+    enum svm_delivery delivery = svm_event_combine(slot->vmcb02->control.exit_int_info, vector);
+    u64 code = delivery == SVM_DELIVER_SHUTDOWN ? VMEXIT_SHUTDOWN : VMEXIT_EXCP0 + EXC_DF;
+
+    if (delivery == SVM_DELIVER_IT || !svm_intercepts_code(&slot->control, code))
+        return false;
+    nested_svm_reflect(vcpu, code, 0, 0);
+    return true;
+}
+
+/* An exception that only Umbra's step asked for is L2's own; so is an NMI, which comes again. */
+static enum exit_action after_step(struct vcpu *vcpu, u64 code)
+{
+    struct svm_vcpu *svm = svm_of(vcpu);
     const struct vmcb_control *control = &svm->vmcb->control;
 
     if (code == VMEXIT_NMI)
@@ -184,7 +198,8 @@ static enum exit_action after_step(struct svm_vcpu *svm, u64 code)
         return EXIT_RESUME;
     if (vector == EXC_PF)
         svm_event_set_cr2(svm, control->exit_info_2);
-    svm_event_raise(svm, vector, (u32)control->exit_info_1);
+    if (!reflect_combined(vcpu, vector))
+        svm_event_raise(svm, vector, (u32)control->exit_info_1);
     return EXIT_RESUME;
 }
 
@@ -293,7 +308,7 @@ static enum exit_action handle(struct vcpu *vcpu, u32 index)
     case SVM_VERDICT_INIT:
         return init(vcpu);
     case SVM_VERDICT_STEP:
-        return after_step(svm, code);
+        return after_step(vcpu, code);
     case SVM_VERDICT_INVALID:
         return invalid(vcpu);
     case SVM_VERDICT_UNEXPECTED:
@@ -316,11 +331,23 @@ static bool end_step(struct svm_vcpu *svm, u32 index)
     return false;
 }
 
+/* An IDT or a stack in memory that is not there: the end for L2, of which L1 hears if it wants to. */
+static enum exit_action shut_down(struct vcpu *vcpu)
+{
+    violation_step_done(vcpu);
+    if (!svm_intercepts_code(&nested_svm_of(vcpu)->slot->control, VMEXIT_SHUTDOWN))
+        svm_guest_shutdown(svm_of(vcpu), "an event is delivered through memory that the guest does not have");
+    nested_svm_reflect(vcpu, VMEXIT_SHUTDOWN, 0, 0);
+    return EXIT_RESUME;
+}
+
 /* An exception that Umbra finds in an instruction of L2's is L1's if L1 asked for exceptions of that kind. */
 static enum exit_action raise(struct vcpu *vcpu, enum exit_action action)
 {
     unsigned vector = action == EXIT_UD ? EXC_UD : EXC_GP;
 
+    if (action == EXIT_STEP && vcpu->l2_running && svm_step_is_impossible(svm_of(vcpu)))
+        return shut_down(vcpu);
     if ((action != EXIT_UD && action != EXIT_GP) ||
         !svm_intercepts_code(&nested_svm_of(vcpu)->slot->control, VMEXIT_EXCP0 + vector))
         return action;

@@ -199,9 +199,7 @@ enum exit_action svm_violation(struct svm_vcpu *svm, const struct violation *vio
     struct exit_context context = svm_context(svm);
     enum exit_action action = violation_exit(svm->vcpu, violation, &context);
 
-    if (action == EXIT_STEP && (svm->vmcb->control.exit_int_info & EVENT_VALID) != 0) {
-        /* Delivery clears TF before the first instruction, so it cannot be stepped. An IDT or a stack there
-         * is no use anyway. */
+    if (action == EXIT_STEP && !svm->vcpu->l2_running && svm_step_is_impossible(svm)) {
         violation_step_done(svm->vcpu);
         svm_guest_shutdown(svm, "an event is delivered through memory that the guest does not have");
     }

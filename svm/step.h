@@ -14,13 +14,19 @@
  * - It touches another page of Umbra's: the step goes on with that page lent as well.
  * - A repeated string instruction traps after each iteration, so each is a step of its own.
  *
- * What it cannot do: an event delivery cannot be stepped (svm_exit reports that one), and POPF or IRET from
+ * What it cannot do: an event delivery cannot be stepped (its end is a shutdown), and POPF or IRET from
  * Umbra's memory, where all reads are ones, do not set TF.
  */
 #ifndef UMBRA_SVM_STEP_H
 #define UMBRA_SVM_STEP_H
 
 #include "svm/svm.h"
+
+/* The exit came during the delivery of an event: that clears TF before the first instruction. */
+static inline bool svm_step_is_impossible(const struct svm_vcpu *svm)
+{
+    return (svm->vmcb->control.exit_int_info & EVENT_VALID) != 0;
+}
 
 /* The next VMRUN executes one instruction. Nothing if a step is going on. */
 void svm_step_begin(struct svm_vcpu *svm);

@@ -8,16 +8,13 @@
 #include "tests/guest/hostile-vmx.h"
 
 enum { NOT_ENTERED = 0xffff };
-enum { DEFAULT_STEPS = 20000, STEPS_OF_EPISODE = 40, STEPS_OF_REPORT = 5000 };
 
 static struct {
     bool suspect; /* the current VMCS may have any content */
     bool launched;
     u64 current; /* the region that L1 last made current */
-    u64 cr0, cr3, cr4, efer, pat;
-    u64 entered, failed, instructions, lost_state;
-    u64 seen[EXIT_REASONS / 64 + 1];
 } run;
+static struct hostile_result result;
 
 /* --- instructions --- */
 
@@ -85,7 +82,6 @@ static void random_instruction(void)
     unsigned operation = hostile_below(10);
     u64 at = operand_place(), value = hostile_odd_value();
 
-    run.instructions++;
     if (operation <= 3 && hostile_chance(75)) {
         /* A pointer that means something, in memory that can be read. */
         at = play_page(PAGE_LISTS) + 8 * hostile_below(512);
@@ -159,39 +155,6 @@ static void enter(const void *unused)
     (void)vmx_enter(&l2, !run.launched);
 }
 
-static void check_own_state(void)
-{
-    /* A VM exit leaves CD and NW as L2 had them: SDM vol. 3C 28.5.1. */
-    if (((read_cr0() ^ run.cr0) & ~(CR0_CD | CR0_NW)) != 0 || read_cr3() != run.cr3 || read_cr4() != run.cr4)
-        run.lost_state++;
-    write_cr0(run.cr0);
-    write_cr4(run.cr4);
-    wrmsr(MSR_EFER, run.efer);
-    wrmsr(MSR_IA32_PAT, run.pat);
-    __asm__ volatile("mov %0, %%cr8" ::"r"(0ull));
-}
-
-/* Interrupts that L1 or L2 sent are taken here, or have been taken by an exit. */
-static bool on_interrupt(struct frame *frame)
-{
-    (void)frame;
-    apic_write(APIC_EOI, 0);
-    return true;
-}
-
-static void take_interrupts(void)
-{
-    __asm__ volatile("sti; nop; nop; cli");
-    apic_write(APIC_EOI, 0);
-}
-
-static u64 word(const char *key, u64 otherwise)
-{
-    const char *text = option(boot.command_line, key);
-
-    return text ? number(text, NULL) : otherwise;
-}
-
 /* Counts what came of an entry; what fails the same way each time is repaired now and then. */
 static void note_result(void)
 {
@@ -200,14 +163,14 @@ static void note_result(void)
     if (fault.vector != NO_FAULT || try_vmread(VMCS_EXIT_REASON, &reason) != END_SUCCEED)
         return;
     if (reason == NOT_ENTERED || (reason & EXIT_REASON_ENTRY_FAILURE) != 0) {
-        run.failed++;
+        result.failed++;
         if (hostile_chance(25))
             hostile_write_wanted(false);
         return;
     }
-    run.entered++;
-    if ((reason & 0xffff) < EXIT_REASONS)
-        run.seen[(reason & 0xffff) / 64] |= BIT(reason % 64);
+    result.entered++;
+    if ((reason & 0xffff) < HOSTILE_EXITS)
+        result.seen[(reason & 0xffff) / 64] |= BIT(reason % 64);
     if ((reason == REASON_EPT_VIOLATION || reason == REASON_EPT_MISCONFIGURATION) && hostile_chance(60))
         repair_nested_tables();
     if ((reason == REASON_TRIPLE_FAULT || reason == REASON_EXCEPTION_OR_NMI) && hostile_chance(50)) {
@@ -282,8 +245,10 @@ static void random_entry(void)
     choose_registers();
     try_enter();
     note_result();
-    check_own_state();
-    take_interrupts();
+    /* A VM exit leaves CD and NW as L2 had them: SDM vol. 3C 28.5.1. */
+    if (!hostile_own_state(CR0_CD | CR0_NW))
+        result.state_lost++;
+    hostile_take_interrupts();
     for (unsigned i = 0; i < changes; i++) {
         if (fields.use[changed[i]] != USE_STATE || hostile_chance(60))
             (void)try_vmwrite(fields.encoding[changed[i]], fields.wanted[changed[i]]);
@@ -325,10 +290,10 @@ static void other_nastiness(void)
         run.suspect = true;
         break;
     case 1: /* bits that VMX operation keeps, and those of L1's own paging that nothing depends on */
-        (void)try_write_cr4(run.cr4 & ~CR4_VMXE);
-        (void)try_write_cr0(run.cr0 & ~CR0_NE);
-        (void)try_write_cr0(run.cr0 ^ CR0_TS);
-        write_cr0(run.cr0);
+        (void)try_write_cr4(read_cr4() & ~CR4_VMXE);
+        (void)try_write_cr0(read_cr0() & ~CR0_NE);
+        (void)try_write_cr0(read_cr0() ^ CR0_TS);
+        (void)hostile_own_state(0);
         break;
     case 2:
         hostile_write_lists();
@@ -362,62 +327,13 @@ static void step(void)
         other_nastiness();
 }
 
-static void remember_start(void)
-{
-    hostile_fields_init();
-    run.cr0 = read_cr0();
-    run.cr3 = read_cr3();
-    run.cr4 = read_cr4();
-    run.efer = rdmsr(MSR_EFER);
-    run.pat = rdmsr(MSR_IA32_PAT);
-}
-
-static void run_steps(u64 seed, u64 steps)
-{
-    u64 lost = 0;
-    bool hidden = true;
-
-    for (u64 i = word("from", 0) * STEPS_OF_EPISODE, trace = word("trace", ~0ull); i < steps; i++) {
-        if (i % STEPS_OF_EPISODE == 0) {
-            hostile_seed(seed << 40 ^ i);
-            begin_episode();
-        }
-        if (i >= trace)
-            print("guest: hostile-vmx step %lu\n", i);
-        step();
-        if (i % STEPS_OF_REPORT == STEPS_OF_REPORT - 1) {
-            lost += hostile_canaries_lost();
-            hidden = hidden && hostile_umbra_hidden();
-            print("guest: hostile-vmx %lu steps, %lu entries, %lu failed ones, %lu words lost\n", i + 1,
-                  run.entered, run.failed, lost);
-        }
-    }
-    check_eq("hostile-vmx.memory_untouched", lost + hostile_canaries_lost(), 0);
-    check("hostile-vmx.umbra_hidden", hidden);
-}
-
 void group_hostile_vmx(void)
 {
-    u64 seed = word("seed", 1), steps = word("steps", DEFAULT_STEPS), reasons = 0;
+    static const struct hostile_group group = {"hostile-vmx", begin_episode, step, &result};
 
-    if (!vmx_start("hostile-vmx"))
+    if (!vmx_start(group.name))
         return;
-    print("guest: hostile-vmx seed %lu, %lu steps\n", seed, steps);
-    check("hostile-vmx.memory", hostile_memory_init());
-    apic_init();
-    trap_set_hook(VECTOR_SELF, on_interrupt);
-    trap_set_hook(EXC_NMI, on_interrupt);
-    remember_start();
-    for (unsigned i = 0; i < CODE_PAGES; i++)
-        hostile_write_code(i);
-    run_steps(seed, steps);
-    for (unsigned i = 0; i < EXIT_REASONS; i++)
-        reasons += run.seen[i / 64] >> i % 64 & 1;
-    print("guest: hostile-vmx %lu entries, %lu failed ones, %lu instructions, %lu exit reasons\n",
-          run.entered, run.failed, run.instructions, reasons);
-    check_eq("hostile-vmx.own_state", run.lost_state, 0);
-    check("hostile-vmx.entries_succeed", run.entered > steps / 5);
-    check("hostile-vmx.entries_fail", run.failed > steps / 100);
-    check("hostile-vmx.exits_of_many_kinds", reasons > 20);
+    hostile_fields_init();
+    hostile_run(&group);
     (void)try_vmxoff();
 }

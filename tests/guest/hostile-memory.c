@@ -10,38 +10,51 @@
 
 extern const u8 image_start[], fixups_end[];
 
-/* --- canaries --- */
+/* --- canaries: where not even half of an address of the playground leads --- */
 
 enum { CANARY_AREAS = 4 };
 static struct {
     u64 start, end;
 } canary[CANARY_AREAS];
-static u64 image_sum, umbra_start, umbra_end;
+static u64 umbra_start, umbra_end;
 
 static u64 canary_word(u64 address)
 {
     return address * 0x9e3779b97f4a7c15 ^ ~address;
 }
 
-static u64 sum_of_image(void)
+/* A copy of the image's constant part: code, constants, fixups. */
+static u64 *image_copy(void)
 {
-    u64 sum = 0;
+    return (u64 *)MIB(16);
+}
 
-    for (const u64 *word = (const u64 *)(const void *)image_start;
-         word < (const u64 *)(const void *)fixups_end; word++)
-        sum = (sum << 1 | sum >> 63) ^ *word;
-    return sum;
+static size_t image_bytes(void)
+{
+    return align_down((u64)fixups_end - (u64)image_start, 8);
+}
+
+static u64 image_lost(void)
+{
+    const u64 *now = (const u64 *)(const void *)image_start, *copy = image_copy();
+    u64 lost = 0;
+
+    for (size_t i = 0; i < image_bytes() / 8; i++) {
+        if (now[i] != copy[i] && lost++ < 8)
+            print("guest: code at 0x%lx is 0x%lx, was 0x%lx\n", (u64)&now[i], now[i], copy[i]);
+    }
+    return lost;
 }
 
 bool hostile_memory_init(void)
 {
     const u64 beside_umbra = umbra_region(&umbra_start, &umbra_end) ? umbra_start : MIB(64);
-    const u64 areas[CANARY_AREAS][2] = {{MIB(14), MIB(15)},
+    const u64 areas[CANARY_AREAS][2] = {{MIB(20), MIB(21)},
                                         {PLAYGROUND - MIB(1), PLAYGROUND},
                                         {PLAYGROUND + MIB(2), PLAYGROUND + MIB(3)},
                                         {beside_umbra - KIB(512), beside_umbra}};
 
-    if (!boot_is_ram(PLAYGROUND, MIB(2)))
+    if (!boot_is_ram(PLAYGROUND, MIB(2)) || !boot_is_ram(MIB(16), image_bytes()))
         return false;
     for (unsigned i = 0; i < CANARY_AREAS; i++) {
         canary[i].start = areas[i][0];
@@ -51,13 +64,13 @@ bool hostile_memory_init(void)
         for (u64 address = canary[i].start; address < canary[i].end; address += 8)
             *(u64 *)address = canary_word(address);
     }
-    image_sum = sum_of_image();
+    memcpy(image_copy(), image_start, image_bytes());
     return true;
 }
 
 u64 hostile_canaries_lost(void)
 {
-    u64 lost = sum_of_image() != image_sum;
+    u64 lost = image_lost();
 
     for (unsigned i = 0; i < CANARY_AREAS; i++) {
         for (u64 address = canary[i].start; address < canary[i].end; address += 8) {

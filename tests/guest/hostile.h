@@ -94,7 +94,30 @@ u64 hostile_code_address(void);
 /* A value for a register of L2. */
 u64 hostile_l2_value(void);
 
+/* --- hostile-run.c --- */
+
+enum { HOSTILE_EXITS = 0x480 };
+struct hostile_result {
+    u64 entered, failed, state_lost;
+    u64 seen[HOSTILE_EXITS / 64]; /* bit n: an exit with code n */
+};
+
+struct hostile_group {
+    const char *name;
+    void (*begin_episode)(void);
+    void (*step)(void);
+    struct hostile_result *result; /* filled by step() */
+};
+
+/* Runs it as the command line says (seed, steps, from, trace) and checks what came of it. */
+void hostile_run(const struct hostile_group *group);
+/* Interrupts that were sent are taken, or have been by an exit. */
+void hostile_take_interrupts(void);
+/* Whether control registers are as they were at the start, but for some bits of CR0; they are afterwards. */
+bool hostile_own_state(u64 cr0_ignored);
+
 /* --- the groups --- */
 void group_hostile_vmx(void);
+void group_hostile_svm(void);
 
 #endif

@@ -57,6 +57,7 @@ static const struct {
     {"svm-npt-hosts", group_svm_npt_hosts},
     {"svm-state", group_svm_state},
     {"hostile-vmx", group_hostile_vmx},
+    {"hostile-svm", group_hostile_svm},
 };
 
 /* Runs the group that the first word of `list` names; false if there is no such group. */
