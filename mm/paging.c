@@ -91,6 +91,8 @@ static void quick_init(struct paging *paging)
 {
     struct paging_quick *quick = &paging->quick;
 
+    unsigned width = role_maxphyaddr(paging->role);
+
     quick->format = quick_format(paging->role);
     if (quick->format == QUICK_NONE)
         return;
@@ -104,6 +106,7 @@ static void quick_init(struct paging *paging)
     }
     for (unsigned level = 2; level <= 3; level++)
         quick->large[level] = paging->plain_page[level] & ~paging->plain_page[1];
+    quick->frames = BIT((width < 48 ? width : 48) - PAGE_SHIFT);
     /* The root's entries have all reserved bits of those below; a table's XD is for the general walker. */
     quick->table = ENTRY_ADDRESS | paging->plain_table[4] | (role_is_ept(paging->role) ? 0 : PTE_XD);
 }

@@ -23,6 +23,7 @@ struct paging_quick {
     u64 leaf_mask[ACCESS_KINDS], leaf_value[ACCESS_KINDS];
     u64 large[PAGING_LEVELS_MAX + 1]; /* [2], [3]: of these bits PS alone, if the entry maps a large page */
     u64 table; /* the address in an entry that refers to a table; P, which it has; and bits that it has not */
+    u64 frames; /* that table references can name: by MAXPHYADDR, and by what a second stage translates */
     enum paging_quick_format format;
 };
 
@@ -78,7 +79,7 @@ enum memory_status {
  *
  * The window is a shortcut: one range that is the guest's, whole, and readable directly; its start and size
  * are multiples of 4 KByte (size 0: none). Aligned entries inside are loaded without a call.
- * paging_set_window() sets it.
+ * paging_set_window() sets it. It ends below 2^MAXPHYADDR of every role that is used with it.
  */
 struct paging_memory {
     const u8 *window; /* where window_start is mapped */

@@ -13,8 +13,6 @@
 
 enum { INDEX_BITS = 9, ADDRESS_BITS = 48 };
 
-#define FRAMES BIT(ADDRESS_BITS - PAGE_SHIFT)
-
 /*
  * Instructions that no expression of C becomes reliably. Proofs, which have no instructions, define
  * QUICK_IN_C and say the same in C, over memory of their own.
@@ -88,7 +86,6 @@ INLINE u64 finish(const struct paging *paging, u64 granted, u64 entry, unsigned 
 struct second_stage {
     const struct paging *paging; /* NULL: none */
     u64 root, access;
-    u64 frames; /* FRAMES, where the compiler takes it for no constant, which it would rebuild each time */
 };
 
 static u64 walk_host(const struct paging *paging, const struct paging_memory *memory, u64 root, u64 address,
@@ -110,8 +107,8 @@ NOINLINE u64 finish_1g(const struct paging *paging, u64 granted, u64 entry, u64 
  * `table` is a frame's number, and `rest` the address, shifted until the next index is at its top: one more
  * shift makes both into an entry's number. What a table reference must and must not have are the low bits of
  * the entry and the highest; rotated, they stand above the frame's number, so that one comparison judges
- * them, too. In the window frames are counted from its first, and the comparison is the one with its size;
- * a second stage of four levels translates 48 bits.
+ * them, too. In the window frames are counted from its first, and the comparison is the one with its size; no
+ * bit from MAXPHYADDR up survives either.
  */
 INLINE u64 walk_four_levels(const struct paging *paging, const struct paging_memory *memory,
                             const struct second_stage *second, u64 root, u64 address, u64 access,
@@ -125,7 +122,7 @@ INLINE u64 walk_four_levels(const struct paging *paging, const struct paging_mem
 
 #pragma GCC unroll 4
     for (unsigned level = 4; level >= 1; level--) {
-        if (unlikely(table >= (direct ? memory->window_frames : second->frames))) {
+        if (unlikely(table >= (direct ? memory->window_frames : paging->quick.frames))) {
             *all_granted = granted;
             if (level >= 3)
                 return WALK_NOT_QUICK;
@@ -180,8 +177,7 @@ u64 walk_2d_quick(const struct walk_2d_tables *tables, const struct paging_memor
                   u64 access)
 {
     const struct paging *host = tables->host;
-    const struct second_stage second = {host, root_address(tables->host_root), walk_table_access(host),
-                                        opaque(FRAMES)};
+    const struct second_stage second = {host, root_address(tables->host_root), walk_table_access(host)};
     u64 granted = 0;
 
     if (tables->guest->quick.format != QUICK_GUEST || host->quick.format != QUICK_HOST)
