@@ -30,12 +30,21 @@ static enum l2_verdict of_nmi_window(const struct vmcs12 *vmcs12, const struct l
     return VERDICT_L1;
 }
 
+/* L1 has injected a pending MTF exit, which nothing comes before. */
+static bool injects_mtf(const struct vmcs12 *vmcs12)
+{
+    const u64 mask = INTERRUPTION_VALID | INTERRUPTION_TYPE;
+
+    return (vmcs12->entry_interruption & mask) == (INTERRUPTION_VALID | INTERRUPTION_OTHER);
+}
+
 /* An MTF exit has a higher priority than an NMI: L1's own comes first, and the NMI finds L1 instead. */
 static enum l2_verdict of_monitor_trap_flag(const struct vmcs12 *vmcs12, const struct l2_exit_facts *facts)
 {
     if (facts->stepping)
         return VERDICT_STEP;
-    if ((vmcs12->primary_controls & PRIMARY_MONITOR_TRAP_FLAG) != 0 || !facts->nmi_waits)
+    if ((vmcs12->primary_controls & PRIMARY_MONITOR_TRAP_FLAG) != 0 || injects_mtf(vmcs12) ||
+        !facts->nmi_waits)
         return VERDICT_L1;
     return VERDICT_WAITING_NMI;
 }

@@ -372,6 +372,15 @@ static void check_steps(void)
         vmwrite(VMCS_ENTRY_INTERRUPTION, VALID | INTERRUPTION_HARDWARE | EXC_UD);
         check_eq("vmx-events.mtf.injection", vmx_run(&code_nops), REASON_MONITOR_TRAP_FLAG);
         check_eq("vmx-events.mtf.injection_rip", vmread(VMCS_GUEST_RIP), (u64)l2_vectors + 16 * EXC_UD);
+        vmx_clear(WORD_PRIMARY, PRIMARY_MONITOR_TRAP_FLAG);
+        vmwrite(VMCS_ENTRY_INTERRUPTION, VALID | INTERRUPTION_OTHER);
+        check_eq("vmx-events.mtf.pending", vmx_run(&code_nops), REASON_MONITOR_TRAP_FLAG);
+        check_eq("vmx-events.mtf.pending_rip", vmread(VMCS_GUEST_RIP), (u64)code_nops.start);
+        vmwrite(VMCS_GUEST_ACTIVITY, ACTIVITY_HLT);
+        vmwrite(VMCS_ENTRY_INTERRUPTION, VALID | INTERRUPTION_OTHER);
+        check_eq("vmx-events.mtf.pending_in_hlt", vmx_run(&code_nops), REASON_MONITOR_TRAP_FLAG);
+        vmwrite(VMCS_GUEST_ACTIVITY, ACTIVITY_ACTIVE);
+        vmx_set(WORD_PRIMARY, PRIMARY_MONITOR_TRAP_FLAG);
         check_eq("vmx-events.mtf.cpuid", vmx_run(&code_sti_cpuid), REASON_MONITOR_TRAP_FLAG);
         check_eq("vmx-events.mtf.fault_exit", vmx_run(&code_ud), REASON_EXCEPTION_OR_NMI);
     }

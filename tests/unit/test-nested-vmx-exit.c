@@ -157,6 +157,20 @@ static void test_verdicts(void **state)
 }
 
 /* What is not in the table above as Umbra's is L1's, whatever the controls are. */
+/* A pending MTF exit that L1 injects is no messenger of an NMI that waits. */
+static void test_injected_mtf(void **state)
+{
+    const struct l2_exit_facts facts = {.reason = REASON_MONITOR_TRAP_FLAG, .nmi_waits = true};
+    struct vmcs12 vmcs12 = {.pin_controls = (u32)PIN_NMI_EXITING};
+
+    (void)state;
+    assert_int_equal(l2_exit_verdict(&vmcs12, &facts), VERDICT_WAITING_NMI);
+    vmcs12.entry_interruption = (u32)(INTERRUPTION_VALID | INTERRUPTION_OTHER);
+    assert_int_equal(l2_exit_verdict(&vmcs12, &facts), VERDICT_L1);
+    vmcs12.entry_interruption = NMI;
+    assert_int_equal(l2_exit_verdict(&vmcs12, &facts), VERDICT_WAITING_NMI);
+}
+
 static void test_all_others(void **state)
 {
     static const bool umbras[EXIT_REASONS] = {
@@ -313,10 +327,15 @@ static void test_msr_intercepted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_verdicts),           cmocka_unit_test(test_all_others),
-        cmocka_unit_test(test_merge_nothing),      cmocka_unit_test(test_merge_everything),
-        cmocka_unit_test(test_inactive_secondary), cmocka_unit_test(test_cr4),
-        cmocka_unit_test(test_msr_bitmap),         cmocka_unit_test(test_msr_intercepted),
+        cmocka_unit_test(test_verdicts),
+        cmocka_unit_test(test_injected_mtf),
+        cmocka_unit_test(test_all_others),
+        cmocka_unit_test(test_merge_nothing),
+        cmocka_unit_test(test_merge_everything),
+        cmocka_unit_test(test_inactive_secondary),
+        cmocka_unit_test(test_cr4),
+        cmocka_unit_test(test_msr_bitmap),
+        cmocka_unit_test(test_msr_intercepted),
     };
     return cmocka_run_group_tests_name("nested-vmx-exit", tests, NULL, NULL);
 }
