@@ -93,6 +93,8 @@ UNIT_TESTS += nested-vmx-event
 unit-nested-vmx-event := nested/vmx-event.c
 UNIT_TESTS += nested-svm
 unit-nested-svm := nested/svm-capability.c nested/svm-check.c nested/svm-merge.c nested/svm-verdict.c svm/controls.c
+UNIT_TESTS += nested-svm-entry
+unit-nested-svm-entry := nested/svm-entry.c nested/svm-slot.c nested/svm-check.c nested/svm-merge.c svm/controls.c mm/paging-format.c
 svm-pure := svm/controls.c svm/efer.c svm/event.c svm/exit-name.c svm/instruction.c svm/step.c svm/view.c \
             mm/paging.c mm/paging-format.c mm/permission.c arch/decode.c arch/decode-tables.c tests/unit/svm-case.c
 UNIT_TESTS += svm

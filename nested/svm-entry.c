@@ -153,7 +153,7 @@ static bool host_changed(const struct svm_slot *slot, const struct vmcb_save *l1
 /* False: VMRUN refuses vmcb12. */
 static inline bool load_vmcb(struct svm_vcpu *svm, struct nested_svm *nested, struct svm_slot *slot)
 {
-    const struct vmcb_control *from = &slot->vmcb12->control;
+    const volatile struct vmcb_control *from = &slot->vmcb12->control; /* one load for each field */
     struct vmcb_control *copy = &slot->control, *control = &slot->vmcb02->control;
     u64 nested_control = from->nested_control, v_intr = from->v_intr;
     u64 lbr_control = svm_features.virtual_vmload ? from->lbr_control : 0;
@@ -172,7 +172,8 @@ static inline bool load_vmcb(struct svm_vcpu *svm, struct nested_svm *nested, st
         if (!load_groups(svm, slot, groups))
             return false;
     }
-    control->clean = svm->clean & ~(groups | (u32)ALWAYS_READ);
+    /* What Umbra itself changed after the last exit is marked already. */
+    control->clean &= ~(groups | (u32)ALWAYS_READ);
     control->v_intr = v_intr & V_INTR_FOR_L2;
     control->interrupt_state = from->interrupt_state & (INTERRUPT_SHADOW | GUEST_INTERRUPT_MASK);
     control->event_inj = (copy->event_inj & EVENT_VALID) != 0 ? copy->event_inj : 0;

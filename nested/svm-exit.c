@@ -117,6 +117,8 @@ static inline void reflect(struct vcpu *vcpu, u64 code, u64 info_1, u64 info_2)
 
 void nested_svm_reflect(struct vcpu *vcpu, u64 code, u64 info_1, u64 info_2)
 {
+    /* A nested page fault may come in the middle of a step. */
+    svm_step_cancel(svm_of(vcpu));
     nested_svm_of(vcpu)->slot->vmcb02->save.rax = vcpu->gpr[GPR_RAX];
     nested_svm_set_l2_gif(svm_of(vcpu));
     reflect(vcpu, code, info_1, info_2);
@@ -230,7 +232,7 @@ static enum exit_action init(struct vcpu *vcpu)
 
 /*
  * With the exit it stays pending, since that clears GIF, and what was to be injected is named for L1 to
- * inject it again. An NMI that L2 is to have after another event comes with a later VMRUN or STGI.
+ * inject it again. An NMI, or #SX, that L2 is to have after another event comes with a later VMRUN or STGI.
  */
 bool nested_svm_take_held(struct vcpu *vcpu)
 {
@@ -241,9 +243,9 @@ bool nested_svm_take_held(struct vcpu *vcpu)
     if (svm_intercepts_code(&slot->control, code)) {
         control->exit_int_info = control->event_inj;
         nested_svm_reflect(vcpu, code, 0, 0);
-    } else if (code == VMEXIT_INIT) {
+    } else if (code == VMEXIT_INIT && (!svm_of(vcpu)->init_is_sx || control->event_inj == 0)) {
         (void)init(vcpu);
-    } else if (control->event_inj == 0) {
+    } else if (code == VMEXIT_NMI && control->event_inj == 0) {
         vcpu->nmi_pending = false;
         svm_event_nmi(svm_of(vcpu));
     }
@@ -351,7 +353,6 @@ static enum exit_action raise(struct vcpu *vcpu, enum exit_action action)
     if ((action != EXIT_UD && action != EXIT_GP) ||
         !svm_intercepts_code(&nested_svm_of(vcpu)->slot->control, VMEXIT_EXCP0 + vector))
         return action;
-    svm_step_cancel(svm_of(vcpu));
     nested_svm_reflect(vcpu, VMEXIT_EXCP0 + vector, 0, 0);
     return EXIT_RESUME;
 }

@@ -4,6 +4,7 @@
  * interrupt shadow, and real interrupts and NMIs under V_INTR_MASKING, GIF and virtual GIF. Source: APM vol.
  * 2 15.13, 15.17, 15.20, 15.21, 15.33.
  */
+#include "arch/msr.h"
 #include "tests/guest/svm.h"
 
 L2_CODE(code_nops, "nop\nnop\nnop", "nop");
@@ -16,6 +17,8 @@ L2_CODE(code_write_cr8, "", "mov %rsi, %cr8");
 L2_CODE(code_hlt, "sti", "hlt");
 L2_CODE(code_clgi, "", "clgi");
 L2_CODE(code_stgi, "", "stgi\nnop");
+L2_CODE(code_clgi_sti, "clgi\nsti\nnop\nnop\nnop", "nop");
+L2_CODE(code_clgi_stgi, "clgi\nsti\nnop\nnop", "stgi\nnop\nnop");
 L2_CODE(code_spin, "", "1: pause\njmp 1b");
 
 enum { PAGE_HOLE = 12, VIRTUAL_VECTOR = 0x51 };
@@ -403,6 +406,88 @@ static void check_real_nmis(void)
     check_eq("svm-events.nmi.own_is_gone", nmis, 1);
 }
 
+/* --- INIT that VM_CR.R_INIT makes an exception --- */
+
+static unsigned redirected;
+static u64 redirected_error;
+
+static bool take_redirected(struct frame *at)
+{
+    redirected++;
+    redirected_error = at->error;
+    return true;
+}
+
+static void check_redirected_init(void)
+{
+    u64 vm_cr;
+
+    if (try_rdmsr(MSR_VM_CR, &vm_cr) != NO_FAULT || try_wrmsr(MSR_VM_CR, vm_cr | VM_CR_R_INIT) != NO_FAULT)
+        return;
+    redirected = 0;
+    trap_set_hook(EXC_SX, take_redirected);
+    apic_send_init();
+    check_eq("svm-events.r_init.taken", redirected, 1);
+    check_eq("svm-events.r_init.error_code", redirected_error, 1);
+    (void)try_clgi();
+    apic_send_init();
+    check_eq("svm-events.r_init.held", redirected, 1);
+    (void)try_stgi();
+    check_eq("svm-events.r_init.comes", redirected, 2);
+    svm_reset();
+    svm_intercept(VMEXIT_EXCP0 + EXC_SX);
+    (void)try_clgi();
+    apic_send_init();
+    svm_enter_flags = ENTER_KEEP_GIF;
+    check_eq("svm-events.r_init.exit", svm_run(&code_nops), VMEXIT_EXCP0 + EXC_SX);
+    check_eq("svm-events.r_init.exit_error_code", vmcb.control.exit_info_1, 1);
+    (void)try_stgi();
+    check_eq("svm-events.r_init.gone", redirected, 2);
+    svm_reset();
+    (void)try_clgi();
+    apic_send_init();
+    vmcb.control.intercept[VMCB_INTERCEPT_EXCEPTIONS] = 0;
+    svm_enter_flags = ENTER_KEEP_GIF;
+    check_eq("svm-events.r_init.own", svm_run_vector(&code_nops), L2_VECTOR + EXC_SX);
+    trap_set_hook(EXC_SX, NULL);
+    (void)try_wrmsr(MSR_VM_CR, vm_cr);
+}
+
+/* --- L1's GIF in L2's hands: neither intercepted nor virtual --- */
+
+enum { STGI_BYTES = 3 };
+
+static void check_lent_gif(void)
+{
+    svm_reset();
+    svm_intercept(VMEXIT_INTR);
+    apic_send_self(VECTOR_SELF);
+    check_eq("svm-events.lent_gif.held", svm_run(&code_clgi_sti), VMEXIT_VMMCALL);
+    check_eq("svm-events.lent_gif.left_to_l1", taken_interrupts(), 1);
+    check_eq("svm-events.lent_gif.nothing_remains", vmcb.control.v_intr, 0);
+    svm_reset();
+    svm_intercept(VMEXIT_INTR);
+    apic_send_self(VECTOR_SELF);
+    check_eq("svm-events.lent_gif.exit", svm_run(&code_clgi_stgi), VMEXIT_INTR);
+    check_eq("svm-events.lent_gif.exit_rip", vmcb.save.rip, (u64)code_clgi_stgi.at + STGI_BYTES);
+    check_eq("svm-events.lent_gif.exit_left_to_l1", taken_interrupts(), 1);
+    svm_reset();
+    apic_send_self(VECTOR_SELF);
+    check_eq("svm-events.lent_gif.own", svm_run_vector(&code_clgi_stgi), L2_VECTOR + VECTOR_SELF);
+    check_eq("svm-events.lent_gif.own_rip", frame()[0], (u64)code_clgi_stgi.at + STGI_BYTES);
+    apic_write(APIC_EOI, 0);
+    check_eq("svm-events.lent_gif.own_is_gone", taken_interrupts(), 0);
+    /* Virtual ones wait, too, and V_INTR_MASKING stays as L1 said. */
+    prepare_virtual(PRIORITY(5) | V_INTR_MASKING, 0);
+    check_eq("svm-events.lent_gif.virtual_held", svm_run(&code_clgi_sti), VMEXIT_VMMCALL);
+    check_eq("svm-events.lent_gif.virtual_pending", vmcb.control.v_intr & (V_IRQ | V_INTR_MASKING),
+             V_IRQ | V_INTR_MASKING);
+    prepare_virtual(PRIORITY(5), 0);
+    check_eq("svm-events.lent_gif.virtual_comes", svm_run_vector(&code_clgi_stgi),
+             L2_VECTOR + VIRTUAL_VECTOR);
+    check_eq("svm-events.lent_gif.virtual_rip", frame()[0], (u64)code_clgi_stgi.at + STGI_BYTES);
+}
+
 /* --- virtual GIF --- */
 
 static void check_virtual_gif(void)
@@ -460,6 +545,8 @@ void group_svm_events(void)
     check_gif();
     check_real_interrupts();
     check_real_nmis();
+    check_redirected_init();
+    check_lent_gif();
     check_virtual_gif();
     trap_set_hook(EXC_NMI, NULL);
     trap_set_hook(VECTOR_SELF, NULL);

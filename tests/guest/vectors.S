@@ -11,7 +11,7 @@ vectors:
 vector = 0
     .rept 256
     .balign 16
-    .if vector == 8 || vector == 10 || vector == 11 || vector == 12 || vector == 13 || vector == 14 || vector == 17 || vector == 21
+    .if vector == 8 || vector == 10 || vector == 11 || vector == 12 || vector == 13 || vector == 14 || vector == 17 || vector == 21 || vector == 30
     .else
     pushq $0
     .endif
