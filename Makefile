@@ -196,10 +196,17 @@ unit-vmx-capability := $(vmx-checks)
 UNIT_TESTS += vmx-fields
 unit-vmx-fields := nested/vmx-operand-decode.c $(vmx-checks)
 
+# The transitions, on a simulated CPU, against one that saves and loads everything each time.
+UNIT_TESTS += nested-vmx-state
+unit-nested-vmx-state := $(addprefix nested/vmx-,state.c vmcs02.c shadowing.c exit.c enter.c launch.c instructions.c merge.c verdict.c \
+                         event.c operand-decode.c) vmx/event.c tests/unit/simulated-vmx.c tests/unit/nested-vmx-doubles.c \
+                         tests/unit/checked-frames.c $(vmx-checks)
+unit-flags-nested-vmx-state := -iquote tests/unit/double
+
 UNIT_BINARIES := $(UNIT_TESTS:%=$(BUILD)/unit/test-%)
 
 # Every header, for every test: seconds to rebuild, and none is forgotten.
-UNIT_HEADERS := $(wildcard $(ROOMS:%=%/*.h) tests/unit/*.h tests/specification/*.h)
+UNIT_HEADERS := $(wildcard $(ROOMS:%=%/*.h) tests/unit/*.h tests/unit/double/*/*.h tests/specification/*.h)
 
 define unit_rule
 $(BUILD)/unit/test-$(1): $(or $(unit-main-$(1)),tests/unit/test-$(1).c) $(unit-$(1)) $(UNIT_HEADERS)

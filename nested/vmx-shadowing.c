@@ -79,7 +79,6 @@ static void put_away(const struct vmcs_shadowing *shadowing)
     ASSERT(vmclear(shadowing->vmcs), "a shadow VMCS that Umbra has set up itself can be cleared");
 }
 
-/* A field is read as 8 bytes, of which VMWRITE takes those of its width. */
 static void write_stale(struct nested_vmx *nested)
 {
     static const struct {
@@ -92,8 +91,8 @@ static void write_stale(struct nested_vmx *nested)
 
     for (u32 stale = nested->shadowing.stale; stale != 0; stale &= stale - 1) {
         u32 index = (u32)__builtin_ctz(stale);
-        const u8 *member = (const u8 *)&nested->vmcs12 + fields[index].offset;
-        vmwrite_unchecked((enum vmcs_field)fields[index].encoding, *(const u64 *)(const void *)member);
+        vmwrite_from((enum vmcs_field)fields[index].encoding,
+                     (const u8 *)&nested->vmcs12 + fields[index].offset);
     }
     nested->shadowing.stale = 0;
 }

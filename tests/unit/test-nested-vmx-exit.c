@@ -324,6 +324,25 @@ static void test_msr_intercepted(void **state)
     assert_true(vmx_msr_intercepted(bitmap, 0xffffffff, false));
 }
 
+/* What goes to L1 without a judgement would by one, too. */
+static void test_no_judgement_needed(void **state)
+{
+    const struct vmcs12 vmcs12 = {.vm_function_controls = 1};
+    unsigned judged = 0;
+
+    (void)state;
+    for (u32 reason = 0; reason < 128; reason++) {
+        const struct l2_exit_facts facts = {.reason = reason, .nmi_waits = true, .stepping = true};
+        if (l2_exit_is_l1s(reason))
+            assert_int_equal(l2_exit_verdict(&vmcs12, &facts), VERDICT_L1);
+        else
+            judged++;
+    }
+    assert_in_range(judged, 64 + 5, 64 + 20);
+    assert_false(l2_exit_is_l1s(REASON_EPT_VIOLATION));
+    assert_false(l2_exit_is_l1s((u32)EXIT_REASON_ENTRY_FAILURE | REASON_ENTRY_GUEST_STATE));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -336,6 +355,7 @@ int main(void)
         cmocka_unit_test(test_cr4),
         cmocka_unit_test(test_msr_bitmap),
         cmocka_unit_test(test_msr_intercepted),
+        cmocka_unit_test(test_no_judgement_needed),
     };
     return cmocka_run_group_tests_name("nested-vmx-exit", tests, NULL, NULL);
 }
