@@ -14,11 +14,13 @@ svm_enter:
     pushq %rdx
     pushq %rdi
     movq %rsi, %rax
+    testb $4, %dl
+    jnz 1f
     clgi
-    testb $1, %dl
-    jz 1f
+1:  testb $1, %dl
+    jz 2f
     sti
-1:  movq 8(%rdi), %rcx
+2:  movq 8(%rdi), %rcx
     movq 16(%rdi), %rdx
     movq 24(%rdi), %rbx
     movq 32(%rdi), %rbp
@@ -52,9 +54,9 @@ svm_enter:
     popq %rdi
     popq %rdx
     testb $2, %dl
-    jnz 2f
+    jnz 3f
     stgi
-2:  popq %r15
+3:  popq %r15
     popq %r14
     popq %r13
     popq %r12

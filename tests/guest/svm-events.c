@@ -318,6 +318,16 @@ static void check_gif(void)
     (void)try_stgi();
     check_eq("svm-events.gif.nmi_comes_after_exit", nmis, 2);
     check_eq("svm-events.gif.interrupt_comes_after_exit", taken_interrupts(), 1);
+    /* Also if VMRUN found it set. */
+    svm_enter_flags = ENTER_WITH_GIF | ENTER_KEEP_GIF;
+    check_eq("svm-events.gif.exit_of_vmrun_with_gif", svm_run(&code_nops), VMEXIT_VMMCALL);
+    apic_send_self(VECTOR_SELF);
+    apic_send_self(EXC_NMI);
+    check_eq("svm-events.gif.interrupt_held_without_clgi", taken_interrupts(), 0);
+    check_eq("svm-events.gif.nmi_held_without_clgi", nmis, 2);
+    (void)try_stgi();
+    check_eq("svm-events.gif.nmi_comes_without_clgi", nmis, 3);
+    check_eq("svm-events.gif.interrupt_comes_without_clgi", taken_interrupts(), 1);
     /* So does one of a VMCB that is refused. */
     svm_reset();
     svm_enter_flags = ENTER_KEEP_GIF;

@@ -217,6 +217,26 @@ static void check_many_trees(void)
     check_eq("svm-state.turns.with_again_value", many[0].save.rax, 0x4444001);
 }
 
+/* The nested tables go by L1's registers at each VMRUN, which no clean bit covers. */
+static void check_registers_of_l1(void)
+{
+    u64 efer = rdmsr(MSR_EFER);
+
+    svm_reset();
+    npt_window[PAGE_TEST] = (u64)data | NPT_ALL | PTE_NX;
+    l2.rbx = (u64)l2_window(PAGE_TEST, PTE_P | PTE_W | PTE_A | PTE_D);
+    for (unsigned round = 0; round < 2; round++) {
+        check_eq("svm-state.registers.with_nxe", svm_run(&code_read), VMEXIT_VMMCALL);
+        vmcb.control.clean = ~0u;
+        wrmsr(MSR_EFER, efer & ~EFER_NXE);
+        check_eq("svm-state.registers.without_nxe", svm_run(&code_read), VMEXIT_NPF);
+        check_eq("svm-state.registers.without_nxe_info_1", vmcb.control.exit_info_1,
+                 NPF_FINAL | NPF_USER | NPF_PRESENT | NPF_RESERVED);
+        vmcb.control.clean = ~0u;
+        wrmsr(MSR_EFER, efer);
+    }
+}
+
 /* --- CR8 while GIF is 0 --- */
 
 static u64 read_cr8(void)
@@ -321,6 +341,7 @@ void group_svm_state(void)
     check_clean_control();
     check_many_vmcbs();
     check_many_trees();
+    check_registers_of_l1();
     check_task_priority();
     check_virtual_load();
     svm_stop();

@@ -46,8 +46,10 @@ enum {
 enum {
     ENTER_INTERRUPTS = 1, /* RFLAGS.IF is 1 at VMRUN */
     ENTER_KEEP_GIF = 2,   /* GIF stays 0 after the exit */
+    ENTER_WITH_GIF = 4,   /* GIF is 1 before VMRUN, too */
 };
-/* VMRUN between CLGI and STGI; everything but RAX, RSP, RIP and RFLAGS goes through `registers`. */
+/* VMRUN between CLGI and STGI, if `flags` has nothing else to say; everything but RAX, RSP, RIP and RFLAGS
+ * goes through `registers`. */
 void svm_enter(struct l2_registers *registers, u64 vmcb, unsigned flags);
 /* L2's interrupt table: vector n leads to VMMCALL. */
 extern const u8 svm_l2_vectors[];
