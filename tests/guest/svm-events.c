@@ -8,6 +8,7 @@
 #include "tests/guest/svm.h"
 
 L2_CODE(code_nops, "nop\nnop\nnop", "nop");
+L2_CODE(code_read, "", "mov (%rbx), %rax");
 L2_CODE(code_sti, "", "sti\nnop\nnop");
 L2_CODE(code_sti_cpuid, "sti", "cpuid");
 L2_CODE(code_mov_ss_cpuid, "mov %ss, %eax\nmov %eax, %ss", "cpuid");
@@ -414,6 +415,54 @@ static void check_real_nmis(void)
     check_eq("svm-events.nmi.own", svm_run_vector(&code_nops), L2_VECTOR + EXC_NMI);
     check_eq("svm-events.nmi.own_rip", frame()[0], (u64)code_nops.start);
     check_eq("svm-events.nmi.own_is_gone", nmis, 1);
+    /* L2's handler has not come to its IRET: that of an interrupt lets NMIs in again. */
+    apic_send_self(VECTOR_SELF);
+    check_eq("svm-events.nmi.iret", taken_interrupts(), 1);
+}
+
+/* L2's table of handlers lies where nested paging maps nothing; the way there has been walked before. */
+static void prepare_hole(void)
+{
+    svm_reset();
+    vmcb.save.idtr.base = l2.rbx = (u64)l2_window(PAGE_HOLE, PTE_P | PTE_W | PTE_A | PTE_D);
+    check_eq("svm-events.delivery.hole", svm_run(&code_read), VMEXIT_NPF);
+}
+
+/* Of an event that L2 takes by itself. */
+static void expect_own_delivery(const char *name, u64 event)
+{
+    char prefix[64];
+
+    print_to(prefix, sizeof(prefix), "svm-events.delivery.%s", name);
+    check_part(prefix, "exit", svm_run(&code_nops), VMEXIT_NPF);
+    check_part(prefix, "info_2", vmcb.control.exit_info_2,
+               NPT_WINDOW + PAGE_HOLE * PAGE_SIZE + 16 * (event & EVENT_VECTOR_MASK));
+    check_part(prefix, "event", vmcb.control.exit_int_info & BITS(31, 0), EVENT_VALID | event);
+    check_part(prefix, "rip", vmcb.save.rip, (u64)code_nops.start);
+    check_part(prefix, "taken", vmcb.control.v_intr & V_IRQ, 0);
+    npt_window[PAGE_HOLE] = (u64)l2_idt | NPT_ALL;
+    vmcb.control.v_intr &= ~V_IRQ;
+    vmcb.control.event_inj = EVENT_VALID | event;
+    check_part(prefix, "again", svm_resume() == VMEXIT_VMMCALL ? l2.rax : 0,
+               L2_VECTOR + (event & EVENT_VECTOR_MASK));
+}
+
+static void check_own_deliveries(void)
+{
+    prepare_hole();
+    vmcb.save.rflags |= RFLAGS_IF;
+    apic_send_self(VECTOR_SELF);
+    expect_own_delivery("interrupt", EVENT_TYPE_INTR | VECTOR_SELF);
+    apic_write(APIC_EOI, 0);
+    prepare_hole();
+    (void)try_clgi();
+    apic_send_self(EXC_NMI);
+    expect_own_delivery("nmi", EVENT_TYPE_NMI | EXC_NMI);
+    prepare_hole();
+    vmcb.control.v_intr = V_IRQ | PRIORITY(5) | (u64)VIRTUAL_VECTOR << 32;
+    vmcb.save.rflags |= RFLAGS_IF;
+    expect_own_delivery("virtual", EVENT_TYPE_INTR | VIRTUAL_VECTOR);
+    check_eq("svm-events.delivery.nothing_left", taken_interrupts(), 0);
 }
 
 /* --- INIT that VM_CR.R_INIT makes an exception --- */
@@ -557,6 +606,7 @@ void group_svm_events(void)
     check_real_nmis();
     check_redirected_init();
     check_lent_gif();
+    check_own_deliveries();
     check_virtual_gif();
     trap_set_hook(EXC_NMI, NULL);
     trap_set_hook(VECTOR_SELF, NULL);

@@ -235,6 +235,22 @@ static void check_registers_of_l1(void)
         vmcb.control.clean = ~0u;
         wrmsr(MSR_EFER, efer);
     }
+    if ((cpuid(7, 0).ebx & BIT(7)) == 0)
+        return;
+    /* A fetch is told where L1 has NXE or SMEP. */
+    wrmsr(MSR_EFER, efer & ~EFER_NXE);
+    svm_reset();
+    u64 address = (u64)l2_window(PAGE_TEST, PTE_P | PTE_W | PTE_A | PTE_D);
+    for (unsigned round = 0; round < 4; round++) {
+        write_cr4((read_cr4() & ~CR4_SMEP) | (round % 2 != 0 ? CR4_SMEP : 0));
+        vmcb.save.rip = address;
+        check_eq("svm-state.registers.fetch", svm_resume(), VMEXIT_NPF);
+        check_eq("svm-state.registers.fetch_info_1", vmcb.control.exit_info_1,
+                 NPF_FINAL | NPF_USER | (round % 2 != 0 ? NPF_FETCH : 0));
+        vmcb.control.clean = ~0u;
+    }
+    write_cr4(read_cr4() & ~CR4_SMEP);
+    wrmsr(MSR_EFER, efer);
 }
 
 /* --- CR8 while GIF is 0 --- */
