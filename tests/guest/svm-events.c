@@ -127,6 +127,20 @@ static void check_injection(const struct injection *test)
         check_injection_into_user(test);
 }
 
+/* With NRIP save it is nRIP that an injected INT n pushes, and RIP for what is none. */
+static void check_next_rip(const struct injection *test)
+{
+    char prefix[64];
+    bool error = (test->event & EVENT_ERROR_VALID) != 0;
+    bool software = (test->event & EVENT_TYPE_MASK) == EVENT_TYPE_SOFTWARE;
+
+    print_to(prefix, sizeof(prefix), "svm-events.next_rip.%s", test->name);
+    prepare_injection(test);
+    vmcb.control.n_rip = (u64)code_nops.start + 2;
+    check_part(prefix, "vector", svm_run_vector(&code_nops), L2_VECTOR + (test->event & EVENT_VECTOR_MASK));
+    check_part(prefix, "rip", frame()[error], (u64)code_nops.start + (software ? 2 : 0));
+}
+
 /* The table of handlers lies where nested paging maps nothing: EXITINTINFO is what was injected. */
 static void check_vectoring(const struct injection *test)
 {
@@ -508,6 +522,21 @@ static void check_redirected_init(void)
     vmcb.control.intercept[VMCB_INTERCEPT_EXCEPTIONS] = 0;
     svm_enter_flags = ENTER_KEEP_GIF;
     check_eq("svm-events.r_init.own", svm_run_vector(&code_nops), L2_VECTOR + EXC_SX);
+    /* The INIT itself exits, stays pending, and is redirected at last so that it does no harm. */
+    (void)try_wrmsr(MSR_VM_CR, vm_cr & ~VM_CR_R_INIT);
+    svm_reset();
+    svm_intercept(VMEXIT_INIT);
+    (void)try_clgi();
+    apic_send_init();
+    svm_enter_flags = ENTER_KEEP_GIF;
+    redirected = 0;
+    check_eq("svm-events.init.exit", svm_run(&code_nops), VMEXIT_INIT);
+    check_eq("svm-events.init.rip", vmcb.save.rip, (u64)code_nops.start);
+    check_eq("svm-events.init.exit_again", svm_run(&code_nops), VMEXIT_INIT);
+    (void)try_wrmsr(MSR_VM_CR, vm_cr | VM_CR_R_INIT);
+    check_eq("svm-events.init.held", redirected, 0);
+    (void)try_stgi();
+    check_eq("svm-events.init.redirected", redirected, 1);
     trap_set_hook(EXC_SX, NULL);
     (void)try_wrmsr(MSR_VM_CR, vm_cr);
 }
@@ -595,8 +624,11 @@ void group_svm_events(void)
     trap_set_hook(EXC_NMI, take_nmi);
     trap_set_hook(VECTOR_SELF, take_interrupt);
     for (unsigned i = 0; i < ARRAY_SIZE(injections); i++) {
+        u64 vector = injections[i].event & EVENT_VECTOR_MASK;
         check_injection(&injections[i]);
         check_vectoring(&injections[i]);
+        if (svm_has(SVM_HAS_NRIPS) && vector != EXC_BP && vector != EXC_OF)
+            check_next_rip(&injections[i]);
     }
     check_virtual_interrupts();
     check_virtual_tpr();
