@@ -213,13 +213,13 @@ static u64 basic(const struct vmx_hardware *hardware)
 }
 
 /*
- * L2 in HLT is a CPU in HLT. The other states are not offered: in them a CPU takes no NMI, by which the
- * others reach Umbra on it. VMWRITE is Umbra's, so it can write any field.
+ * L2 in HLT, or in wait-for-SIPI, is a CPU in that state; shutdown is not offered: what wakes a CPU up from it
+ * differs. VMWRITE is Umbra's, so it can write any field.
  */
 static u64 misc(const struct vmx_hardware *hardware)
 {
-    const u64 as_hardware =
-        VMX_MISC_TIMER_RATE | VMX_MISC_STORES_LMA | VMX_MISC_ACTIVITY_HLT | VMX_MISC_INJECT_LENGTH_0;
+    const u64 as_hardware = VMX_MISC_TIMER_RATE | VMX_MISC_STORES_LMA | VMX_MISC_ACTIVITY_HLT |
+                            VMX_MISC_ACTIVITY_SIPI | VMX_MISC_INJECT_LENGTH_0;
 
     return (hardware_msr(hardware, MSR_IA32_VMX_MISC) & as_hardware) | VMX_MISC_VMWRITE_ANY |
            (u64)CR3_TARGETS << VMX_MISC_CR3_TARGETS_SHIFT;

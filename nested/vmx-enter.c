@@ -5,6 +5,7 @@
  */
 #include "arch/print.h"
 #include "nested/vmx-vmcs02.h"
+#include "vcpu/shootdown.h"
 #include "vmx/exit-reason.h"
 
 /* Exit qualification of an entry that fails because of invalid guest state: SDM vol. 3C 27.8. */
@@ -76,6 +77,8 @@ enum exit_action nested_vmx_enter(struct vcpu *vcpu, bool launch)
         enter_without_vpid(vcpu, vmcs12);
     l2_acquire_tables(vcpu, nested);
     vcpu->l2_running = true;
+    if (__builtin_expect(vmcs12->guest_activity == ACTIVITY_WAIT_FOR_SIPI, false))
+        shootdown_wait_begins(vcpu);
     if (__builtin_expect(vcpu->nmi_pending, false) && l2_nmi_is_first(vcpu)) {
         nested->vmcs12.launch_state = VMCS12_LAUNCHED;
         return l2_nmi_exit(vcpu);

@@ -33,6 +33,8 @@ void l2_leave_vmcs02(struct vcpu *vcpu)
     const struct vmcs02_state *state = vmcs02_state_of(vcpu);
 
     vcpu->l2_running = false;
+    if (__builtin_expect(vcpu->waiting, false))
+        shootdown_wait_ends(vcpu);
     vmx_switch_vmcs(vcpu, vmx_of(vcpu)->vmcs, state->primary01, PRIMARY_NMI_WINDOW);
 }
 

@@ -12,6 +12,7 @@ enum {
     NMIS = 40,
     PATIENCE = 40000000,
     TSC_SETTLE = 20000,
+    SEND_DELAY = 30000,
     MSR_APIC_BASE = 0x1b
 };
 #define APIC_BASE_ENABLE BIT(11)
@@ -29,6 +30,8 @@ enum order {
     APIC_OFF,
     APIC_ON,
     X2APIC,
+    SEND,      /* an IPI, again and again */
+    SEND_ONCE, /* one, after a moment */
 };
 
 static struct other {
@@ -46,6 +49,7 @@ static volatile enum order order;
 static volatile u64 epoch;
 static unsigned count;
 static u64 umbra_page;
+static volatile u32 send_to, send_command;
 static struct {
     u16 limit;
     u64 base;
@@ -144,6 +148,16 @@ static void obey(struct other *other)
             ;
         apic_init();
         break;
+    case SEND:
+    case SEND_ONCE:
+        if (other != &others[0])
+            break;
+        for (unsigned i = 0; i < SEND_DELAY; i++)
+            __asm__ volatile("pause");
+        apic_send(send_to, send_command);
+        while (now == SEND_ONCE && order == now)
+            ;
+        break;
     case WAIT:
     default:
         break;
@@ -220,8 +234,11 @@ static bool has_started(u32 id)
     return i < SMP_MAX;
 }
 
-static void start_all(u64 cpus)
+static void start_all(void)
 {
+    const char *option_cpus = option(boot.command_line, "cpus");
+    u64 cpus = option_cpus != NULL ? number(option_cpus, NULL) : 1;
+
     apic_init();
     __asm__ volatile("sidt %0" : "=m"(idt));
     smp_cr3 = (u32)read_cr3();
@@ -461,9 +478,7 @@ static void x2apic(void)
 
 void group_smp(void)
 {
-    const char *cpus = option(boot.command_line, "cpus");
-
-    start_all(cpus != NULL ? number(cpus, NULL) : 1);
+    start_all();
     if (count == 0)
         return;
     interrupts();
@@ -479,4 +494,32 @@ void group_smp(void)
     x2apic();
     if (under_umbra && test_build)
         shoot_down("x2apic");
+}
+
+/* --- for other groups --- */
+
+unsigned smp_start(void)
+{
+    if (count == 0)
+        start_all();
+    return count;
+}
+
+void smp_send(u32 id, u32 command)
+{
+    send_to = id;
+    send_command = command;
+    order = SEND;
+}
+
+void smp_send_once(u32 id, u32 command)
+{
+    send_to = id;
+    send_command = command;
+    order = SEND_ONCE;
+}
+
+void smp_rest(void)
+{
+    (void)all_do(WAIT);
 }

@@ -316,6 +316,13 @@ void group_exits(void);
 void group_hostile(void);
 void group_hidden(void);
 void group_smp(void);
+void group_vmx_smp(void);
+/* The other CPUs: starts them, if they are not yet, and returns how many there are. */
+unsigned smp_start(void);
+/* One of them sends that IPI, until smp_rest(), or once after a moment. */
+void smp_send(u32 id, u32 command);
+void smp_send_once(u32 id, u32 command);
+void smp_rest(void);
 void group_bench_vmx(void);
 void group_bench_svm(void);
 void group_vmx_controls(void);

@@ -28,6 +28,7 @@ static const struct {
     {"exits", group_exits},
     {"hostile", group_hostile},
     {"smp", group_smp},
+    {"vmx-smp", group_vmx_smp},
     {"triple", group_triple},
     {"bench-vmx", group_bench_vmx},
     {"bench-svm", group_bench_svm},

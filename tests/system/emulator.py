@@ -176,7 +176,7 @@ class Bochs(Emulator):
     def poll(self):
         # Bochs starts the machine anew after a reset and would boot the image for ever.
         for line in self.new_log_lines():
-            if "bx_pc_system_c::Reset(HARDWARE) called" in line:
+            if "bx_pc_system_c::Reset(" in line:
                 self.resets += 1
         return True if self.resets > 1 else super().poll()
 
