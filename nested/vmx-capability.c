@@ -213,8 +213,8 @@ static u64 basic(const struct vmx_hardware *hardware)
 }
 
 /*
- * L2 in HLT, or in wait-for-SIPI, is a CPU in that state; shutdown is not offered: what wakes a CPU up from it
- * differs. VMWRITE is Umbra's, so it can write any field.
+ * L2 in HLT, or in wait-for-SIPI, is a CPU in that state; shutdown is not offered: what wakes a CPU up from
+ * it differs. VMWRITE is Umbra's, so it can write any field.
  */
 static u64 misc(const struct vmx_hardware *hardware)
 {
