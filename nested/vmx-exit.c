@@ -312,6 +312,16 @@ static void facts_of(const struct vcpu *vcpu, u32 reason, struct l2_exit_facts *
     }
 }
 
+/* L1 leaves the MSR to L2; if Umbra does, too, L2 makes the access again, and from now on without an exit. */
+static enum exit_action use_msr(struct vcpu *vcpu, bool write)
+{
+    struct vmcs02 *vmcs02 = vmcs02_state_of(vcpu)->active;
+
+    if (vmx_msr_learn(&vmcs02->msr_merge, vmcs02->l1_msr_bitmap, (u32)vcpu->gpr[GPR_RCX], write))
+        return EXIT_RESUME;
+    return write ? wrmsr_exit(vcpu) : rdmsr_exit(vcpu);
+}
+
 static enum exit_action handle(struct vcpu *vcpu, u32 reason)
 {
     struct l2_exit_facts facts;
@@ -329,7 +339,7 @@ static enum exit_action handle(struct vcpu *vcpu, u32 reason)
     case VERDICT_SECOND_LEVEL:
         return l2_second_level_exit(vcpu, reason);
     case VERDICT_MSR:
-        return reason == REASON_RDMSR ? rdmsr_exit(vcpu) : wrmsr_exit(vcpu);
+        return use_msr(vcpu, reason == REASON_WRMSR);
     case VERDICT_GP:
         return EXIT_GP;
     case VERDICT_STEP:

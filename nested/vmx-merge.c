@@ -6,6 +6,7 @@
  */
 #include "nested/vmx-merge.h"
 
+#include "arch/string.h"
 #include "vmx/capability.h"
 
 /* NMI exiting and virtual NMIs are always on: an NMI that comes while Umbra runs has to be able to wait. */
@@ -62,58 +63,43 @@ u64 vmx_merge_cr4_shadow(const struct vmcs12 *vmcs12)
 
 /* --- MSR bitmaps --- */
 
-enum {
-    WORD_BITS = 64,
-    RANGE_MSRS = 0x2000,
-    RANGE_WORDS = RANGE_MSRS / WORD_BITS, /* read low, read high, write low, write high */
-    WRITE_WORDS = 2 * RANGE_WORDS,
-};
+enum { WORD_BITS = 64, RANGE_MSRS = 0x2000, NO_BIT = ~0u };
 #define HIGH_RANGE 0xc0000000u
 
-#define LOW(msr)   ((msr) / WORD_BITS)
-#define HIGH(msr)  (RANGE_WORDS + ((msr)-HIGH_RANGE) / WORD_BITS)
-
-/*
- * The words for reads; those for writes follow at a distance. Each stands for 64 MSRs. A list that the
- * compiler sees whole: every entry into L2 goes through it.
- */
-#define FOR_EACH_HOT_WORD(DO)                                                                                \
-    DO(LOW(0x10))        /* TSC, APIC_BASE, TSC_ADJUST */                                                    \
-    DO(LOW(0x48))        /* SPEC_CTRL, PRED_CMD */                                                           \
-    DO(LOW(0xe7))        /* PMCs, MPERF, APERF */                                                            \
-    DO(LOW(0x174))       /* SYSENTER */                                                                      \
-    DO(LOW(0x1d9))       /* XFD, DEBUGCTL */                                                                 \
-    DO(LOW(0x277))       /* PAT */                                                                           \
-    DO(LOW(0x38f))       /* PERF_GLOBAL_CTRL */                                                              \
-    DO(LOW(0x6a0))       /* CET */                                                                           \
-    DO(LOW(0x6e0))       /* TSC_DEADLINE, PKRS */                                                            \
-    DO(LOW(0x800))       /* x2APIC */                                                                        \
-    DO(LOW(0xd90))       /* BNDCFGS, XSS */                                                                  \
-    DO(LOW(0x14ce))      /* LBR_CTL */                                                                       \
-    DO(HIGH(0xc0000080)) /* EFER, STAR, LSTAR, CSTAR, FMASK */                                               \
-    DO(HIGH(0xc0000100)) /* FS_BASE, GS_BASE, KERNEL_GS_BASE, TSC_AUX */
-
-#define INTERCEPT(word) merged[word] = merged[(word) + WRITE_WORDS] = ~0ull;
-#define MERGE(word)                                                                                          \
-    merged[word] = l1[word] | own[word];                                                                     \
-    merged[(word) + WRITE_WORDS] = l1[(word) + WRITE_WORDS] | own[(word) + WRITE_WORDS];
-
-void vmx_merge_msr_bitmap(const u64 *l1, const u64 *own, u64 *merged)
-{
-    if (l1 == NULL) {
-        FOR_EACH_HOT_WORD(INTERCEPT)
-        return;
-    }
-    FOR_EACH_HOT_WORD(MERGE)
-}
-
-bool vmx_msr_intercepted(const u8 *bitmap, u32 msr, bool write)
+/* Read low, read high, write low, write high; NO_BIT: an MSR outside of both ranges. */
+static u32 bit_of(u32 msr, bool write)
 {
     u32 range = msr >= HIGH_RANGE ? HIGH_RANGE : 0;
     u32 bit = msr - range;
 
     if (bit >= RANGE_MSRS)
-        return true;
-    bit += (range != 0 ? (u32)RANGE_MSRS : 0) + (write ? 2 * (u32)RANGE_MSRS : 0);
-    return (bitmap[bit / 8] >> bit % 8 & 1) != 0;
+        return NO_BIT;
+    return bit + (range != 0 ? (u32)RANGE_MSRS : 0) + (write ? 2 * (u32)RANGE_MSRS : 0);
+}
+
+void vmx_msr_forget(struct vmx_msr_merge *merge)
+{
+    memset(merge->merged, 0xff, MSR_BITMAP_WORDS * sizeof(u64));
+    merge->count = 0;
+}
+
+bool vmx_msr_learn(struct vmx_msr_merge *merge, const u64 *l1, u32 msr, bool write)
+{
+    u32 bit = bit_of(msr, write);
+
+    if (l1 == NULL || bit == NO_BIT || (merge->own[bit / WORD_BITS] >> bit % WORD_BITS & 1) != 0)
+        return false;
+    /* Were the word in use already, there had been no exit, or the entry was before L1 changed its mind. */
+    if (merge->count == VMX_MSR_WORDS)
+        vmx_msr_forget(merge);
+    merge->word[merge->count++] = (u16)(bit / WORD_BITS);
+    vmx_msr_merge(merge, l1);
+    return true;
+}
+
+bool vmx_msr_intercepted(const u8 *bitmap, u32 msr, bool write)
+{
+    u32 bit = bit_of(msr, write);
+
+    return bit == NO_BIT || (bitmap[bit / 8] >> bit % 8 & 1) != 0;
 }

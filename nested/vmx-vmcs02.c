@@ -82,7 +82,9 @@ static void assign(struct vcpu *vcpu, struct vmcs02 *vmcs02, u64 region)
     vmcs02->region = region;
     vmcs02->launched = false;
     vmcs02->ept_pointer = 0;
-    memset(phys_to_virt(vmcs02->msr_bitmap), 0xff, PAGE_SIZE);
+    vmcs02->msr_merge.own = phys_to_virt(v->msr_bitmap);
+    vmcs02->msr_merge.merged = phys_to_virt(vmcs02->msr_bitmap);
+    vmx_msr_forget(&vmcs02->msr_merge);
     u32 primary = v->primary;
     vmx_switch_vmcs(vcpu, vmcs02->vmcs, primary, PRIMARY_NMI_WINDOW);
     write_constants(vcpu, vmcs02);
@@ -224,7 +226,10 @@ static void take_controls(struct vmcs02_state *state, const struct vmcs12 *vmcs1
     state->acquired_for = NULL;
     vmx_merge_controls(vmcs12, vmx_capability.controls.word, vmcs02->controls);
     vmcs02->key = l2_shadow_key(vmcs12);
-    vmcs02->l1_msr_bitmap = l1_msr_bitmap(vmcs12);
+    const u64 *bitmap = l1_msr_bitmap(vmcs12);
+    if (bitmap != vmcs02->l1_msr_bitmap)
+        vmx_msr_forget(&vmcs02->msr_merge);
+    vmcs02->l1_msr_bitmap = bitmap;
 }
 
 void vmcs02_load(struct vcpu *vcpu, struct nested_vmx *nested)
@@ -250,8 +255,7 @@ void vmcs02_load(struct vcpu *vcpu, struct nested_vmx *nested)
         l2_state_change_plan(nested, &plan);
     }
     /* L1 may write its bitmap at any time, so each entry reads it. */
-    vmx_merge_msr_bitmap(vmcs02->l1_msr_bitmap, phys_to_virt(vmx_of(vcpu)->msr_bitmap),
-                         phys_to_virt(vmcs02->msr_bitmap));
+    vmx_msr_merge(&vmcs02->msr_merge, vmcs02->l1_msr_bitmap);
     l2_state_load(nested, &carried);
     nested->dirty = 0;
 }

@@ -28,6 +28,7 @@ struct switch_plan {
 struct vmcs02 {
     u64 region; /* of L1, or NO_VMCS */
     hpa_t vmcs, msr_bitmap;
+    struct vmx_msr_merge msr_merge;
     bool launched;
     u64 used; /* for LRU */
     u32 controls[CONTROL_WORDS];

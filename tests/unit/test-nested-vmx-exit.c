@@ -264,42 +264,42 @@ static void test_cr4(void **state)
     assert_int_equal(vmx_merge_cr4_shadow(&vmcs12), CR4_SMEP | CR4_SMXE);
 }
 
-static bool bit_set(const u64 *bitmap, unsigned bit)
-{
-    return (bitmap[bit / 64] >> bit % 64 & 1) != 0;
-}
-
 /* No access that either side intercepts passes, and the MSRs that the VMCS switches pass if both allow it. */
+/* What is not intercepted is neither L1's nor Umbra's, and what was learned is not intercepted. */
 static void test_msr_bitmap(void **state)
 {
-    static const u32 switched[] = {0x174, 0x175, 0x176, 0x1d9, 0x277, 0x38f,
-                                   0x6a2, 0x6a8, 0x6e1, 0xd90, 0x14ce};
-    u64 l1[MSR_BITMAP_WORDS], umbra[MSR_BITMAP_WORDS], merged[MSR_BITMAP_WORDS];
+    static const u32 msrs[] = {0x10,       0x174,      0x1d9,      0x277,     0x38f,  0x6a2,
+                               0x6e1,      0x832,      0xd90,      0x14ce,    0x1fff, 0xc0000080,
+                               0xc0000081, 0xc0000100, 0xc0000102, 0xc0001fff};
+    static u64 l1[MSR_BITMAP_WORDS], umbra[MSR_BITMAP_WORDS], merged[MSR_BITMAP_WORDS];
+    struct vmx_msr_merge merge = {.own = umbra, .merged = merged};
 
     (void)state;
-    for (unsigned i = 0; i < MSR_BITMAP_WORDS; i++) {
-        l1[i] = 0x9e3779b97f4a7c15ull * (i + 1);
-        umbra[i] = 0xc2b2ae3d27d4eb4full * (i + 7);
-    }
-    memset(merged, 0xff, sizeof(merged));
-    vmx_merge_msr_bitmap(l1, umbra, merged);
-    for (unsigned i = 0; i < MSR_BITMAP_WORDS; i++)
-        assert_int_equal(~merged[i] & (l1[i] | umbra[i]), 0);
-
-    memset(l1, 0, sizeof(l1));
-    memset(umbra, 0, sizeof(umbra));
-    vmx_merge_msr_bitmap(l1, umbra, merged);
-    for (size_t i = 0; i < ARRAY_SIZE(switched); i++) {
-        assert_false(bit_set(merged, switched[i]));
-        assert_false(bit_set(merged, 2 * 0x2000 + switched[i]));
-    }
-    for (u32 msr = 0x80; msr <= 0x102; msr++) {
-        if (msr <= 0x84 || msr >= 0x100)
-            assert_false(bit_set(merged, 0x2000 + msr) || bit_set(merged, 3 * 0x2000 + msr));
-    }
-    vmx_merge_msr_bitmap(NULL, umbra, merged);
+    vmx_msr_forget(&merge);
     for (unsigned i = 0; i < MSR_BITMAP_WORDS; i++)
         assert_int_equal(merged[i], ~0ull);
+    for (unsigned round = 0; round < 100; round++) {
+        for (unsigned i = 0; i < MSR_BITMAP_WORDS; i++) {
+            l1[i] = 0x9e3779b97f4a7c15ull * (i + 1 + round);
+            umbra[i] = 0xc2b2ae3d27d4eb4full * (i + 7);
+        }
+        vmx_msr_merge(&merge, l1);
+        for (size_t i = 0; i < ARRAY_SIZE(msrs); i++) {
+            bool write = (i + round) % 2 != 0;
+            if (vmx_msr_intercepted((const u8 *)l1, msrs[i], write) ||
+                !vmx_msr_intercepted((const u8 *)merged, msrs[i], write))
+                continue;
+            bool learned = vmx_msr_learn(&merge, l1, msrs[i], write);
+            assert_int_equal(learned, !vmx_msr_intercepted((const u8 *)umbra, msrs[i], write));
+            assert_int_equal(learned, !vmx_msr_intercepted((const u8 *)merged, msrs[i], write));
+        }
+        for (unsigned i = 0; i < MSR_BITMAP_WORDS; i++)
+            assert_int_equal(~merged[i] & (l1[i] | umbra[i]), 0);
+        assert_in_range(merge.count, 1, VMX_MSR_WORDS);
+    }
+    assert_false(vmx_msr_learn(&merge, NULL, 0x10, false));
+    assert_false(vmx_msr_learn(&merge, l1, 0x2000, false));
+    assert_false(vmx_msr_learn(&merge, l1, 0x40000000, true));
 }
 
 static void test_msr_intercepted(void **state)
