@@ -17,8 +17,6 @@ enum {
     APIC_ISR = 0x100,
     APIC_ESR = 0x280,
     APIC_CMCI = 0x2f0,
-    APIC_ICR = 0x300,
-    APIC_ICR_HIGH = 0x310,
     APIC_TIMER = 0x320,
     APIC_THERMAL = 0x330,
     APIC_PERFORMANCE = 0x340,
@@ -30,26 +28,33 @@ enum {
 };
 
 enum { VECTORS = 256, IDLE_POLLS = 1000000 };
+#define ICR_ANY_VECTOR     0xffu
+#define ICR_LEVEL_ASSERT   0x4000u
+#define ICR_LOGICAL        0x800u
 #define ICR_SEND_PENDING   BIT(12)
+#define ICR_SHORTHAND      0xc0000u
+#define ICR_TO_SELF        0x40000u
+#define ICR_TO_ALL         0x80000u
+#define XAPIC_EVERYBODY    0xffu
 #define LVT_MASKED         0x10000u
 #define SVR_RESET          0xffu
 #define DFR_RESET          0xffffffffu
 #define VERSION_MAX_LVT(v) ((v) >> 16 & 0xff)
 
-static bool x2apic_mode(void)
+bool local_apic_is_x2apic(void)
 {
     return (rdmsr(MSR_IA32_APIC_BASE) & IA32_APIC_BASE_EXTD) != 0;
 }
 
-static u32 read_register(unsigned offset)
+u32 local_apic_read(unsigned offset)
 {
-    return x2apic_mode() ? (u32)rdmsr(MSR_X2APIC_FIRST + offset / 16)
-                         : *(const volatile u32 *)&this_cpu()->local_apic[offset];
+    return local_apic_is_x2apic() ? (u32)rdmsr(MSR_X2APIC_FIRST + offset / 16)
+                                  : *(const volatile u32 *)&this_cpu()->local_apic[offset];
 }
 
-static void write_register(unsigned offset, u32 value)
+void local_apic_write(unsigned offset, u32 value)
 {
-    if (x2apic_mode())
+    if (local_apic_is_x2apic())
         (void)wrmsr_safe(MSR_X2APIC_FIRST + offset / 16, value);
     else
         *(volatile u32 *)&this_cpu()->local_apic[offset] = value;
@@ -62,38 +67,73 @@ hpa_t local_apic_page(void)
 
 u32 local_apic_id(void)
 {
-    return x2apic_mode() ? read_register(APIC_ID) : read_register(APIC_ID) >> 24;
+    return local_apic_is_x2apic() ? local_apic_read(APIC_ID) : local_apic_read(APIC_ID) >> 24;
 }
 
 static void wait_until_sent(void)
 {
     unsigned polls = IDLE_POLLS;
-    while ((read_register(APIC_ICR) & ICR_SEND_PENDING) != 0 && polls-- != 0)
+    while ((local_apic_read(APIC_ICR) & ICR_SEND_PENDING) != 0 && polls-- != 0)
         cpu_relax();
 }
 
 /* The guest may be between the two writes of its own ICR: what it has put into the upper half stays. */
 void local_apic_send(u32 destination, u32 command)
 {
-    if (x2apic_mode()) {
+    if (local_apic_is_x2apic()) {
         /* This WRMSR does not wait for earlier stores (SDM vol. 3A 11.12.3). */
         __asm__ volatile("mfence; lfence" : : : "memory");
         wrmsr(MSR_X2APIC_ICR, (u64)destination << 32 | command);
         return;
     }
     wait_until_sent();
-    u32 high = read_register(APIC_ICR_HIGH);
-    write_register(APIC_ICR_HIGH, destination << 24);
-    write_register(APIC_ICR, command);
+    u32 high = local_apic_read(APIC_ICR_HIGH);
+    local_apic_write(APIC_ICR_HIGH, destination << 24);
+    local_apic_write(APIC_ICR, command);
     wait_until_sent();
-    write_register(APIC_ICR_HIGH, high);
+    local_apic_write(APIC_ICR_HIGH, high);
+}
+
+u64 local_apic_command(void)
+{
+    if (local_apic_is_x2apic())
+        return rdmsr(MSR_X2APIC_ICR);
+    return (u64)(local_apic_read(APIC_ICR_HIGH) >> 24) << 32 | local_apic_read(APIC_ICR);
+}
+
+/* The logical destination 0 is nobody's, in each mode. */
+void local_apic_forget_command(void)
+{
+    local_apic_send(0, ICR_LOGICAL | ICR_LEVEL_ASSERT | ICR_ANY_VECTOR);
+}
+
+bool apic_command_reaches(u64 command, bool x2apic, u32 apic_id, bool self)
+{
+    u32 destination = (u32)(command >> 32), everybody = x2apic ? ~0u : XAPIC_EVERYBODY;
+
+    switch (command & ICR_SHORTHAND) {
+    case ICR_TO_SELF:
+        return self;
+    case ICR_TO_ALL:
+        return true;
+    case APIC_TO_OTHERS:
+        return !self;
+    default:
+        break;
+    }
+    if (destination == everybody)
+        return true;
+    if ((command & ICR_LOGICAL) == 0)
+        return destination == apic_id;
+    /* The logical ID of x2APIC mode follows from the APIC ID: SDM vol. 3A 11.12.10.2. */
+    return x2apic && destination >> 16 == (apic_id >> 4 & 0xffff) && (destination & BIT(apic_id & 15)) != 0;
 }
 
 static bool in_service(void)
 {
     u32 any = 0;
     for (unsigned i = 0; i < VECTORS / 32; i++)
-        any |= read_register(APIC_ISR + i * 16);
+        any |= local_apic_read(APIC_ISR + i * 16);
     return any != 0;
 }
 
@@ -102,20 +142,20 @@ void local_apic_reset(void)
     static const u16 lvt[] = {APIC_TIMER,       APIC_LINT0,   APIC_LINT1, APIC_ERROR,
                               APIC_PERFORMANCE, APIC_THERMAL, APIC_CMCI};
 
-    if (!x2apic_mode() && this_cpu()->local_apic == NULL)
+    if (!local_apic_is_x2apic() && this_cpu()->local_apic == NULL)
         return;
     for (unsigned i = 0; i < VECTORS && in_service(); i++)
-        write_register(APIC_EOI, 0);
-    unsigned last = VERSION_MAX_LVT(read_register(APIC_VERSION));
+        local_apic_write(APIC_EOI, 0);
+    unsigned last = VERSION_MAX_LVT(local_apic_read(APIC_VERSION));
     for (unsigned i = 0; i < ARRAY_SIZE(lvt) && i <= last; i++)
-        write_register(lvt[i], LVT_MASKED);
-    write_register(APIC_INITIAL_COUNT, 0);
-    write_register(APIC_DIVIDE, 0);
-    write_register(APIC_TPR, 0);
-    write_register(APIC_ESR, 0);
-    if (!x2apic_mode()) {
-        write_register(APIC_LDR, 0);
-        write_register(APIC_DFR, DFR_RESET);
+        local_apic_write(lvt[i], LVT_MASKED);
+    local_apic_write(APIC_INITIAL_COUNT, 0);
+    local_apic_write(APIC_DIVIDE, 0);
+    local_apic_write(APIC_TPR, 0);
+    local_apic_write(APIC_ESR, 0);
+    if (!local_apic_is_x2apic()) {
+        local_apic_write(APIC_LDR, 0);
+        local_apic_write(APIC_DFR, DFR_RESET);
     }
-    write_register(APIC_SVR, SVR_RESET);
+    local_apic_write(APIC_SVR, SVR_RESET);
 }

@@ -15,7 +15,12 @@ enum {
     APIC_SEND_INIT = 0x4500,
     APIC_SEND_STARTUP = 0x4600, /* | page number below 1 MByte */
     APIC_TO_OTHERS = 0xc0000,   /* all CPUs but this one; the destination is ignored */
+    APIC_DELIVERY_MODE = 0x700,
+    APIC_DELIVERY_STARTUP = 0x600,
 };
+
+/* Offsets of the interrupt command register in the page of xAPIC mode. */
+enum { APIC_ICR = 0x300, APIC_ICR_HIGH = 0x310 };
 
 /* Where this CPU's registers are in xAPIC mode: a page, host-physical. */
 hpa_t local_apic_page(void);
@@ -27,6 +32,21 @@ hpa_t local_apic_page(void);
 u32 local_apic_id(void);
 /* Sends an interprocessor interrupt to the CPU with that APIC ID, and returns when it is on its way. */
 void local_apic_send(u32 destination, u32 command);
+/* What was last written to this CPU's ICR; the destination is in the upper half, as in x2APIC mode. */
+u64 local_apic_command(void);
+/* Makes it one that reaches nobody. */
+void local_apic_forget_command(void);
+/* A register of the page, in xAPIC mode. */
+u32 local_apic_read(unsigned offset);
+void local_apic_write(unsigned offset, u32 value);
+bool local_apic_is_x2apic(void);
+
+/*
+ * Pure: is the CPU with that APIC ID, which has had an INIT and nothing since, a destination of the command?
+ * `self`: it sent the command. In xAPIC mode its logical ID is 0 then, which only a broadcast reaches.
+ */
+bool apic_command_reaches(u64 command, bool x2apic, u32 apic_id, bool self);
+
 /*
  * What INIT does to it, in VMX operation left undone by the CPU (SDM vol. 3A 11.4.7.3, vol. 3C 26.2):
  * software disabled, everything masked, nothing in service; mode and ID stay.

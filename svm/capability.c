@@ -6,6 +6,7 @@
 
 #include "arch/cpu.h"
 #include "arch/msr.h"
+#include "arch/string.h"
 
 #define CPUID_EXTENDED_FEATURES   0x80000001u
 #define CPUID_EXTENDED_ADDRESSES  0x80000008u
@@ -85,5 +86,30 @@ const char *svm_probe(struct tdp_config *config)
         .page_1g = (extended.edx & CPUID_EXT_EDX_PAGE1G) != 0,
         .maxphyaddr = cpuid(CPUID_EXTENDED_ADDRESSES, 0).eax & 0xff,
     };
+    return NULL;
+}
+
+/* APM vol. 2 15.28: INIT becomes #SX where it is not intercepted; else it would reset the CPU under Umbra. */
+static bool can_redirect_init(void)
+{
+    u64 vm_cr;
+
+    return rdmsr_safe(MSR_VM_CR, &vm_cr) && wrmsr_safe(MSR_VM_CR, vm_cr | VM_CR_R_INIT) &&
+           (rdmsr(MSR_VM_CR) & VM_CR_R_INIT) != 0;
+}
+
+const char *svm_match(void)
+{
+    struct svm_features first = svm_features;
+    struct tdp_config config;
+    const char *refusal = svm_probe(&config);
+
+    if (refusal != NULL)
+        return refusal;
+    if (memcmp(&first, &svm_features, sizeof(first)) != 0)
+        return "its SVM is not that of the boot CPU: all CPUs of a machine have to be alike";
+    if (!can_redirect_init())
+        return "it cannot redirect INIT (VM_CR.R_INIT), which Umbra needs with more than one CPU: the "
+               "hypervisor below has to offer it, or to give the machine one CPU";
     return NULL;
 }

@@ -23,5 +23,7 @@ extern struct svm_features svm_features;
 
 /* vendor.probe: see vcpu/vendor.h. */
 const char *svm_probe(struct tdp_config *config);
+/* For vendor.match. One CPU at a time. */
+const char *svm_match(void);
 
 #endif

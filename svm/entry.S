@@ -119,4 +119,29 @@ svm_take_pending:
         .quad   2b, 2b
         .popsection
 
+/*
+ * void svm_wait_for_write(const u64 *word): the same, but the moment lasts until the word is written, if it is still 0,
+ * or something has come. Clobbers RAX, RCX, RDX.
+ */
+        .global svm_wait_for_write
+        .type   svm_wait_for_write, @function
+svm_wait_for_write:
+        mov     %rdi, %rax
+        xor     %ecx, %ecx
+        xor     %edx, %edx
+        monitor %rax, %ecx, %edx
+        cmpq    $0, (%rdi)
+        jne     3f
+        xor     %eax, %eax
+        stgi
+1:      mwait   %eax, %ecx
+2:      clgi
+3:      ret
+        .size   svm_wait_for_write, . - svm_wait_for_write
+
+        .pushsection .fixups, "a"
+        .quad   1b, 2b
+        .quad   2b, 2b
+        .popsection
+
         .section .note.GNU-stack, "", @progbits

@@ -14,7 +14,9 @@
 #include "svm/event.h"
 #include "svm/exit-name.h"
 #include "svm/instruction.h"
+#include "svm/nmi.h"
 #include "svm/npf.h"
+#include "svm/startup.h"
 #include "svm/step.h"
 #include "vcpu/cpuid.h"
 #include "vcpu/nested.h"
@@ -52,10 +54,15 @@ static enum exit_action read_efer(struct svm_vcpu *svm)
     return EXIT_SKIP;
 }
 
+static u64 edx_eax(const struct vcpu *vcpu)
+{
+    return vcpu->gpr[GPR_RDX] << 32 | (u32)vcpu->gpr[GPR_RAX];
+}
+
 static enum exit_action write_efer(struct svm_vcpu *svm)
 {
     struct vmcb_save *save = &svm->vmcb->save;
-    u64 wanted = svm->vcpu->gpr[GPR_RDX] << 32 | (u32)svm->vcpu->gpr[GPR_RAX];
+    u64 wanted = edx_eax(svm->vcpu);
     u64 svme = machine.nested ? wanted & EFER_SVME : 0;
 
     if (!svm_efer_write(save->efer, wanted & ~svme, save->cr0, svm->efer_writable, &save->efer))
@@ -79,6 +86,8 @@ static enum exit_action exit_msr(struct svm_vcpu *svm)
     /* EFER is in the VMCB and thus not the neutral policy's. */
     if (efer)
         return write ? write_efer(svm) : read_efer(svm);
+    if (write && (u32)svm->vcpu->gpr[GPR_RCX] == MSR_X2APIC_ICR && machine.cpus > 1)
+        return svm_startup_write_msr(edx_eax(svm->vcpu)) ? EXIT_SKIP : EXIT_GP;
     return write ? wrmsr_exit(svm->vcpu) : rdmsr_exit(svm->vcpu);
 }
 
@@ -154,10 +163,7 @@ static enum exit_action exit_shutdown(struct svm_vcpu *svm)
     svm_guest_shutdown(svm, "an exception during the delivery of #DF");
 }
 
-/*
- * The INIT is still pending: it is swallowed, and the guest gets its effect. (QEMU's TCG does not hold it
- * back while GIF is 0: there the CPU is gone before this runs, and firmware starts anew.)
- */
+/* The INIT is still pending: it is swallowed, and the guest gets its effect. */
 static enum exit_action exit_init(struct svm_vcpu *svm)
 {
     svm_take_pending();
@@ -168,12 +174,16 @@ static enum exit_action exit_init(struct svm_vcpu *svm)
     return EXIT_RESUME;
 }
 
-/* Asked for while GIF is 0 only: who sets it gives it to the guest. */
+/* Asked for while GIF is 0, and where there are several CPUs. */
 static enum exit_action exit_nmi(struct svm_vcpu *svm)
 {
-    (void)svm;
     svm_take_pending();
-    return EXIT_RESUME;
+    return svm_nmi_deliver(svm);
+}
+
+static enum exit_action exit_iret(struct svm_vcpu *svm)
+{
+    return svm_nmi_iret(svm);
 }
 
 void svm_guest_init(struct svm_vcpu *svm)
@@ -186,21 +196,27 @@ void svm_guest_init(struct svm_vcpu *svm)
         return;
     }
     svm_set_l1_svme(svm, false);
+    svm_nmi_reset(svm);
     start_state_init(&start);
     svm_load_start(svm, &start);
-    if (svm->vcpu->nmi_pending) {
-        svm->vcpu->nmi_pending = false;
-        svm_event_nmi(svm);
+    if (svm->vcpu->index == 0) {
+        (void)svm_nmi_deliver(svm);
+    } else {
+        svm_startup_wait_begins(svm);
+        svm_startup_wait(svm);
     }
 }
 
 enum exit_action svm_violation(struct svm_vcpu *svm, const struct violation *violation)
 {
     struct exit_context context = svm_context(svm);
-    enum exit_action action = violation_exit(svm->vcpu, violation, &context);
+    enum exit_action action;
 
+    if (!svm_startup_write_page(svm, violation, &action))
+        action = violation_exit(svm->vcpu, violation, &context);
     if (action == EXIT_STEP && !svm->vcpu->l2_running && svm_step_is_impossible(svm)) {
         violation_step_done(svm->vcpu);
+        svm_startup_step_done(svm);
         svm_guest_shutdown(svm, "an event is delivered through memory that the guest does not have");
     }
     return action;
@@ -260,6 +276,7 @@ static exit_handler *const handlers[SVM_EXIT_COUNT] = {
     [VMEXIT_NMI] = exit_nmi,
     [VMEXIT_INIT] = exit_init,
     [VMEXIT_CPUID] = exit_cpuid,
+    [VMEXIT_IRET] = exit_iret,
     [VMEXIT_INVD] = exit_invd,
     [VMEXIT_INVLPGA] = exit_svm_instruction,
     [VMEXIT_MSR] = exit_msr,
@@ -344,6 +361,7 @@ void svm_flush_guests(struct vcpu *vcpu)
 {
     struct svm_vcpu *svm = svm_of(vcpu);
 
+    svm_startup_look_for_missed();
     svm_flush_guest(svm);
     /* L2's ASIDs hold translations by Umbra's tables, too. */
     if (machine.nested)

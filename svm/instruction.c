@@ -50,7 +50,7 @@ bool svm_fetch_instruction(struct svm_vcpu *svm, struct instruction *decoded)
     return decode_instruction(bytes, count, svm_decode_mode(svm), decoded) == DECODE_OK;
 }
 
-static void set_next_rip(struct svm_vcpu *svm, u64 length)
+void svm_set_next_rip(struct svm_vcpu *svm, u64 length)
 {
     u64 next = svm->vmcb->save.rip + length;
 
@@ -100,7 +100,7 @@ bool svm_decode_next_rip(struct svm_vcpu *svm, enum svm_instruction which)
 
     /* In ROM or a device's memory, which Umbra does not read: prefixes are assumed to be absent. */
     if (count < wanted || bytes == svm_instruction_bytes[which]) {
-        set_next_rip(svm, wanted);
+        svm_set_next_rip(svm, wanted);
         svm->address_mask = mask_of_bytes(default_address_bytes[svm_decode_mode(svm)]);
         if (count == wanted)
             remember(svm, which, &context);
@@ -108,7 +108,7 @@ bool svm_decode_next_rip(struct svm_vcpu *svm, enum svm_instruction which)
     }
     if (!svm_fetch_instruction(svm, &decoded) || !svm_instruction_is(&decoded, which))
         return false;
-    set_next_rip(svm, decoded.length);
+    svm_set_next_rip(svm, decoded.length);
     svm->address_mask = mask_of_bytes(decoded.address_bytes);
     return true;
 }

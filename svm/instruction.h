@@ -107,6 +107,9 @@ static inline bool svm_find_next_rip(struct svm_vcpu *svm, enum svm_instruction 
     return true;
 }
 
+/* The instruction at RIP, of that length in bytes, ends at svm->next_rip. */
+void svm_set_next_rip(struct svm_vcpu *svm, u64 length);
+
 /* Fetches and decodes at the guest's RIP. False if memory there cannot be read or is no instruction. */
 bool svm_fetch_instruction(struct svm_vcpu *svm, struct instruction *decoded);
 

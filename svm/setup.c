@@ -13,6 +13,8 @@
 #include "svm/capability.h"
 #include "svm/controls.h"
 #include "svm/efer.h"
+#include "svm/nmi.h"
+#include "svm/startup.h"
 #include "svm/svm.h"
 #include "vcpu/msr-policy.h"
 
@@ -24,11 +26,6 @@ enum { MSR_MAP_PAGES = 2 };
 
 static const char no_memory[] =
     "Umbra's memory pool is too small for the VMCB: give the machine more memory and report it";
-
-static void nmi_hook(struct vcpu *vcpu)
-{
-    vcpu->nmi_pending = true;
-}
 
 /*
  * The EFER bits that CPUID promises and the CPU accepts, each tried on the real EFER. LMSLE has no CPUID bit
@@ -83,7 +80,7 @@ const char *svm_enable(struct vcpu *vcpu)
     /* Umbra's own branches are not recorded where the guest could read them. */
     if (svm_features.lbr_virtualization)
         (void)wrmsr_safe(MSR_IA32_DEBUGCTL, 0);
-    this_cpu()->nmi_hook = nmi_hook;
+    this_cpu()->nmi_hook = svm_nmi_hook;
     svm_clgi();
     return NULL;
 }
@@ -167,6 +164,7 @@ const char *svm_prepare(struct vcpu *vcpu, const struct start_state *start)
 {
     struct svm_vcpu *svm = svm_of(vcpu);
     struct vmcb_control *control = &svm->vmcb->control;
+    struct start_state init;
     hpa_t msr_map;
 
     if (!frame_alloc_contiguous(MSR_MAP_PAGES, &msr_map))
@@ -175,6 +173,8 @@ const char *svm_prepare(struct vcpu *vcpu, const struct start_state *start)
     msr_policy_fill_svm_map(phys_to_virt(msr_map));
 
     svm_controls_set_intercepts(control->intercept);
+    if (svm_nmi_intercepted())
+        control->intercept[VMEXIT_NMI / 32] |= 1u << VMEXIT_NMI % 32;
     control->msrpm_base_pa = msr_map.raw;
     control->asid = vcpu->index + 1; /* 0 is Umbra's */
     control->nested_control = NP_ENABLE | (machine.mode_based_execute ? GMET_ENABLE : 0);
@@ -185,7 +185,11 @@ const char *svm_prepare(struct vcpu *vcpu, const struct start_state *start)
      * value when the guest starts.
      */
     svm->vmcb->save.g_pat = rdmsr(MSR_IA32_PAT);
-    svm_load_start(svm, start);
+    if (start == NULL) {
+        start_state_init(&init);
+        svm_startup_expect(svm);
+    }
+    svm_load_start(svm, start == NULL ? &init : start);
     /* Nothing of this ASID was ever cached, but firmware may have used it. */
     control->tlb_control = TLB_CONTROL_FLUSH_ALL;
     return NULL;
@@ -199,5 +203,8 @@ void svm_run(struct vcpu *vcpu)
     vcpu->nmi_pending = false;
     svm->frame = (struct svm_frame *)(uintptr_t)(this_cpu()->stack_top - sizeof(struct svm_frame));
     svm_vmsave(svm->host_vmcb_frame.raw);
+    if (vcpu->index == 0)
+        svm_startup_begin();
+    svm_startup_wait(svm);
     svm_run_loop(vcpu, svm->vmcb_frame.raw, svm->host_vmcb_frame.raw, this_cpu()->stack_top);
 }

@@ -10,6 +10,8 @@
 #include "svm/capability.h"
 #include "svm/controls.h"
 #include "svm/event.h"
+#include "svm/nmi.h"
+#include "svm/startup.h"
 
 #define DEBUGCTL_BTF BIT(1)
 
@@ -65,6 +67,7 @@ void svm_step_begin(struct svm_vcpu *svm)
         .dr6 = vmcb->save.dr6,
         .interrupt_state = vmcb->control.interrupt_state,
         .v_intr_masking = vmcb->control.v_intr & V_INTR_MASKING,
+        .loads_flags = svm_nmi_at_iret(svm),
         .nmi_intercept = vmcb->control.intercept[INTERCEPT_WORD_NMI] & INTERCEPT_NMI,
     };
     if (step->guest_btf)
@@ -96,6 +99,7 @@ static void step_end(struct svm_vcpu *svm)
         (vmcb->control.intercept[INTERCEPT_WORD_NMI] & ~INTERCEPT_NMI) | svm->step.nmi_intercept;
     svm_changed(svm, CLEAN_INTERCEPTS | CLEAN_TPR | CLEAN_DRX);
     violation_step_done(svm->vcpu);
+    svm_startup_step_done(svm);
 }
 
 void svm_step_cancel(struct svm_vcpu *svm)
@@ -143,7 +147,9 @@ static void step_debug_exception(struct svm_vcpu *svm)
         return;
     }
     step_end(svm);
-    vmcb->save.rflags = (vmcb->save.rflags & ~RFLAGS_TF) | (svm->step.rflags & RFLAGS_TF);
+    /* IRET has loaded its own. */
+    if (!svm->step.loads_flags)
+        vmcb->save.rflags = (vmcb->save.rflags & ~RFLAGS_TF) | (svm->step.rflags & RFLAGS_TF);
 
     u64 reasons = enabled_breakpoints(dr6 & DR6_BREAKPOINTS, vmcb->save.dr7);
     if (guest_wants_single_step(svm))
@@ -152,6 +158,7 @@ static void step_debug_exception(struct svm_vcpu *svm)
         vmcb->save.dr6 |= reasons | (dr6 & DR6_BREAKPOINTS);
         svm_event_debug_trap(svm);
     }
+    (void)svm_nmi_deliver(svm);
 }
 
 void svm_step_exception(struct svm_vcpu *svm, unsigned vector)

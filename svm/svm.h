@@ -42,6 +42,7 @@ enum svm_instruction {
 /* One guest instruction being executed on its own: svm/step.h. */
 struct svm_step {
     bool guest_btf;
+    bool loads_flags; /* the instruction is an IRET, which loads RFLAGS */
     u64 rip;
     u64 rflags; /* the guest's TF and RF among them */
     u64 dr6;
@@ -96,6 +97,13 @@ struct svm_vcpu {
     bool events_held;    /* vmcb01 is set up for L1's GIF = 0, which is meant unless L2 runs */
     bool init_pending;   /* an INIT came meanwhile */
     bool init_is_sx;     /* VM_CR.R_INIT as L1 sees it: INIT raises #SX */
+    /* Several CPUs: svm/startup.h, svm/nmi.h */
+    bool waits;       /* for a SIPI */
+    bool apic_opened; /* the page of the local APIC is writable until the step is done */
+    u64 sipi;         /* written by the CPU whose guest sends it */
+    bool nmi_blocked; /* the guest's NMIs, until it has executed the IRET at iret_rip */
+    bool iret_begun;
+    u64 iret_rip;
 };
 _Static_assert(sizeof(struct svm_vcpu) <= PAGE_SIZE, "it is allocated as one frame");
 
@@ -146,6 +154,8 @@ extern const char svm_enter_guest[], svm_enter_l2[];
 void svm_vmsave(u64 vmcb);
 void svm_clgi(void);
 void svm_take_pending(void);
+/* The same until *word, which is 0 before, is written, or something has come. Uses MONITOR and MWAIT. */
+void svm_wait_for_write(const u64 *word);
 
 /* svm/exit.c: handles the exit that the VMCB describes; when it returns the guest can be entered. */
 void svm_exit(struct vcpu *vcpu);

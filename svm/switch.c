@@ -7,7 +7,8 @@
 #include "arch/cpu.h"
 #include "svm/capability.h"
 #include "svm/controls.h"
-#include "svm/event.h"
+#include "svm/nmi.h"
+#include "svm/step.h"
 #include "svm/svm.h"
 
 enum { INTERCEPT_WORD_NMI = VMEXIT_NMI / 32 };
@@ -33,14 +34,13 @@ static void release_events(struct svm_vcpu *svm)
     svm_release_tpr(svm);
     svm->events_held = false;
     control->v_intr &= ~(V_INTR_MASKING | V_TPR);
-    control->intercept[INTERCEPT_WORD_NMI] &= ~INTERCEPT_NMI;
+    if (!svm_nmi_intercepted())
+        control->intercept[INTERCEPT_WORD_NMI] &= ~INTERCEPT_NMI;
     control->clean &= ~(u32)(CLEAN_INTERCEPTS | CLEAN_TPR);
-    if (svm->init_pending) {
+    if (svm->init_pending)
         svm_guest_init(svm);
-    } else if (svm->vcpu->nmi_pending && (control->event_inj & EVENT_VALID) == 0) {
-        svm->vcpu->nmi_pending = false;
-        svm_event_nmi(svm);
-    }
+    else if (svm_nmi_deliver(svm) == EXIT_STEP)
+        svm_step_begin(svm);
 }
 
 void svm_set_gif(struct svm_vcpu *svm, bool set)

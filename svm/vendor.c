@@ -12,6 +12,7 @@
 const struct vendor svm_vendor = {
     .name = "SVM",
     .probe = svm_probe,
+    .match = svm_match,
     .enable = svm_enable,
     .prepare = svm_prepare,
     .run = svm_run,

@@ -90,6 +90,7 @@ enum vmexit_code {
     VMEXIT_INIT = 0x063,
     VMEXIT_VINTR = 0x064,
     VMEXIT_CPUID = 0x072,
+    VMEXIT_IRET = 0x074,
     VMEXIT_INVD = 0x076,
     VMEXIT_INVLPGA = 0x07a,
     VMEXIT_IOIO = 0x07b,

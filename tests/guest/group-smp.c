@@ -13,6 +13,7 @@ enum {
     PATIENCE = 40000000,
     TSC_SETTLE = 20000,
     SEND_DELAY = 30000,
+    TSC_SETTLE_THREADS = 100000000,
     MSR_APIC_BASE = 0x1b
 };
 #define APIC_BASE_ENABLE BIT(11)
@@ -186,10 +187,14 @@ _Noreturn void smp_main(u32 number)
 
 /* --- on the boot CPU --- */
 
+/*
+ * Time for another CPU to do what was asked. Bochs' CPUs take turns of a few instructions; QEMU's are
+ * threads, and the counter runs on while the host lets one of them wait.
+ */
 static void settle(void)
 {
-    u64 start = rdtsc();
-    while (rdtsc() - start < TSC_SETTLE)
+    u64 start = rdtsc(), enough = is_intel ? TSC_SETTLE : TSC_SETTLE_THREADS;
+    while (rdtsc() - start < enough)
         __asm__ volatile("pause");
 }
 
@@ -203,7 +208,7 @@ static void start(u32 id, u32 shorthand, u32 where)
 
 static bool wait_starts(const struct other *other, unsigned want)
 {
-    for (unsigned i = 0; i < PATIENCE / 100 && other->starts != want; i++)
+    for (unsigned i = 0; i < PATIENCE && other->starts != want; i++)
         __asm__ volatile("pause");
     return other->starts == want;
 }
@@ -248,9 +253,8 @@ static void start_all(void)
     trap_set_hook(VECTOR_IPI, on_ipi);
     trap_set_hook(EXC_NMI, on_nmi);
     start(0, ICR_OTHERS, SMP_PAGE);
-    for (unsigned i = 0; i < PATIENCE / 1000 && smp_arrivals + 1 < cpus; i++)
+    for (unsigned i = 0; i < PATIENCE && smp_arrivals + 1 < cpus; i++)
         __asm__ volatile("pause");
-    settle();
     check_eq("smp.all_start_by_one_ipi", smp_arrivals + 1, cpus);
     /* Should they not: APIC IDs of a machine without holes. */
     for (u32 id = 0; id < cpus && smp_arrivals + 1 < cpus; id++) {
@@ -277,7 +281,7 @@ static unsigned interrupt(struct other *other, volatile unsigned *counter, u32 c
     while (sent < NMIS) {
         unsigned before = *counter;
         apic_send(other->id, command);
-        for (unsigned i = 0; i < PATIENCE / 1000 && *counter == before; i++)
+        for (unsigned i = 0; i < PATIENCE && *counter == before; i++)
             __asm__ volatile("pause");
         if (*counter != before + 1)
             break;
@@ -401,7 +405,7 @@ static void shoot_down(const char *name)
         answered += call.vector == NO_FAULT && call.status == HYPERCALL_OK;
         epoch++;
         for (unsigned i = 0; i < count; i++) {
-            for (unsigned n = 0; n < PATIENCE / 100 && others[i].seen != epoch; n++)
+            for (unsigned n = 0; n < PATIENCE && others[i].seen != epoch; n++)
                 __asm__ volatile("pause");
             answered += others[i].seen == epoch;
         }

@@ -6,6 +6,7 @@ output where one is named. Nothing is found by itself: a case that is not in thi
 """
 
 import functools
+import itertools
 import os
 from dataclasses import dataclass
 
@@ -104,17 +105,18 @@ def group_cases(cpu):
 def smp_cases():
     """Several CPUs, in xAPIC and x2APIC mode."""
     cases = []
-    for cpus in ("2", "4"):
-        for umbra in (UMBRA_TEST, None):
-            cases.append(guest_case("smp-%s%s" % (cpus, "" if umbra else "-bare"), "intel", "smp", umbra=umbra,
-                                    words="cpus=" + cpus, options=("--cpus", cpus)))
+    for cpu, cpus, umbra in itertools.product(("intel", "amd"), ("2", "4"), (UMBRA_TEST, None)):
+        cases.append(guest_case("smp-%s%s" % (cpus, "" if umbra else "-bare"), cpu, "smp", umbra=umbra,
+                                words="cpus=" + cpus, options=("--cpus", cpus)))
     words = ["--expect", "umbra: 4 CPUs", "--expect", "guest: init reached"]
     for line in ("cpus 4", "8 jobs, 1 result", "on-line 0$", "on-line again 0-3", "8 jobs, 1 result", "reboots"):
         words += ["--expect", "guest: " + line]
     # It ends by resetting the machine.
-    linux = Run("umbra", ["--cpu", "intel", "--cpus", "4", "--ips", "15000000", "--umbra", UMBRA, "--guest", linux_kernel(),
-                          "--module", INITRAMFS, "--cmdline", "console=ttyS0 umbra.test=smp", "--timeout", "300", *words])
-    cases.append(Case("linux-smp", "intel", [linux], seconds=200))
+    for cpu in ("intel", "amd"):
+        linux = Run("umbra", ["--cpu", cpu, "--cpus", "4", *(("--ips", "15000000") if cpu == "intel" else ()), "--umbra", UMBRA,
+                              "--guest", linux_kernel(), "--module", INITRAMFS, "--cmdline", "console=ttyS0 umbra.test=smp",
+                              "--timeout", "300", *words])
+        cases.append(Case("linux-smp", cpu, [linux], seconds=200 if cpu == "intel" else 40))
     return cases
 
 
