@@ -72,18 +72,25 @@ void svm_startup_begin(void)
     update_hook();
 }
 
-/* To whoever waits and is addressed. The first vector counts, as in a CPU that has started by it. */
-static void deliver(u64 command)
+/*
+ * To whoever waits and is addressed. The first vector counts, as in a CPU that has started by it. False if an
+ * addressed CPU does not wait: it has started, or the INIT before is still on its way.
+ */
+static bool deliver(u64 command)
 {
     const struct vcpu *self = this_cpu()->vcpu;
-    bool x2apic = local_apic_is_x2apic();
+    bool x2apic = local_apic_is_x2apic(), all = true;
 
     for (unsigned i = 0; i < machine.cpus; i++) {
         struct vcpu *vcpu = machine.vcpu[i];
-        if (vcpu != self && atomic_load(&vcpu->waiting) &&
-            apic_command_reaches(command, x2apic, vcpu->apic_id, false))
+        if (vcpu == self || !apic_command_reaches(command, x2apic, vcpu->apic_id, false))
+            continue;
+        if (atomic_load(&vcpu->waiting))
             (void)atomic_cas(&svm_of(vcpu)->sipi, 0, SIPI_CAME | (command & 0xff));
+        else
+            all = false;
     }
+    return all;
 }
 
 static bool is_startup(u64 command)
@@ -97,7 +104,7 @@ void svm_startup_look_for_missed(void)
         return;
     u64 command = local_apic_command();
     if (is_startup(command)) {
-        deliver(command);
+        (void)deliver(command);
         local_apic_forget_command();
     }
 }
@@ -150,13 +157,13 @@ void svm_startup_wait(struct svm_vcpu *svm)
     shootdown_wait_ends(svm->vcpu);
 }
 
-/* What is no SIPI goes its way. A SIPI has no other effect than on CPUs that wait, all of them in Umbra. */
+/*
+ * What is no SIPI goes its way. A SIPI has an effect only on CPUs that wait, all of them in Umbra; but where
+ * one is addressed that does not wait yet, the ICR has to keep it for svm_startup_look_for_missed().
+ */
 bool svm_startup_write_msr(u64 command)
 {
-    if (!is_startup(command))
-        return wrmsr_safe(MSR_X2APIC_ICR, command);
-    deliver(command);
-    return true;
+    return (is_startup(command) && deliver(command)) || wrmsr_safe(MSR_X2APIC_ICR, command);
 }
 
 bool svm_startup_stored_value(const struct instruction *decoded, const u64 gpr[GPR_COUNT], u32 *value)
@@ -181,9 +188,9 @@ bool svm_startup_stored_value(const struct instruction *decoded, const u64 gpr[G
 
 static void write_register(unsigned offset, u32 value)
 {
-    if (offset == APIC_ICR && is_startup(value))
-        deliver((u64)(local_apic_read(APIC_ICR_HIGH) >> 24) << 32 | value);
-    else
+    u64 destination = local_apic_read(APIC_ICR_HIGH) >> 24;
+
+    if (offset != APIC_ICR || !is_startup(value) || !deliver(destination << 32 | value))
         local_apic_write(offset, value);
 }
 

@@ -219,7 +219,7 @@ static bool all_do(enum order what)
 
     order = what;
     for (unsigned i = 0; i < count; i++) {
-        for (unsigned n = 0; n < PATIENCE / 100 && others[i].doing != what; n++)
+        for (unsigned n = 0; n < PATIENCE && others[i].doing != what; n++)
             __asm__ volatile("pause");
         good = good && others[i].doing == what;
     }
@@ -377,8 +377,10 @@ static void storm(void)
     }
     settle();
     for (unsigned i = 0; i < count; i++) {
+        apic_send(others[i].id, ICR_INIT);
+        settle();
         unsigned starts = others[i].starts;
-        start(others[i].id, 0, SMP_PAGE);
+        apic_send(others[i].id, ICR_STARTUP | SMP_PAGE >> 12);
         back = wait_starts(&others[i], starts + 1) && back;
     }
     check("smp.storm_survived", back);
@@ -472,7 +474,7 @@ static void x2apic(void)
     }
     (void)all_do(X2APIC);
     for (unsigned i = 0; i < count; i++) {
-        for (unsigned n = 0; n < PATIENCE / 100 && !(others[i].apic_base & APIC_BASE_X2APIC); n++)
+        for (unsigned n = 0; n < PATIENCE && !(others[i].apic_base & APIC_BASE_X2APIC); n++)
             __asm__ volatile("pause");
         good = good && (others[i].apic_base & APIC_BASE_X2APIC);
     }
