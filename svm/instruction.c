@@ -9,6 +9,8 @@
 
 /* Group 7 (0F 01) with mod = 3 is told apart by the whole ModRM byte. */
 enum { OPCODE_GROUP_7 = 0x01, OPCODE_MOV_TO_CR = 0x22 };
+/* In the primary map. */
+enum { OPCODE_MOV_TO_MEMORY = 0x89, OPCODE_MOV_EAX_TO_MEMORY = 0xa3, OPCODE_MOV_IMMEDIATE = 0xc7 };
 
 static u8 modrm_of(const struct instruction *decoded)
 {
@@ -39,6 +41,26 @@ bool svm_instruction_needs_svm(const struct instruction *decoded)
 bool svm_instruction_moves_to_paging_cr(const struct instruction *decoded)
 {
     return is_0f(decoded, OPCODE_MOV_TO_CR) && (decoded->reg == 3 || decoded->reg == 4);
+}
+
+bool svm_instruction_stores(const struct instruction *decoded, const u64 gpr[GPR_COUNT], u32 *value)
+{
+    if (decoded->encoding != ENCODING_LEGACY || decoded->map != OPCODE_MAP_PRIMARY || decoded->lock ||
+        decoded->operand_bytes != sizeof(u32) || !decoded->memory.present)
+        return false;
+    switch (decoded->opcode) {
+    case OPCODE_MOV_TO_MEMORY:
+        *value = (u32)gpr[decoded->reg];
+        return true;
+    case OPCODE_MOV_EAX_TO_MEMORY:
+        *value = (u32)gpr[GPR_RAX];
+        return true;
+    case OPCODE_MOV_IMMEDIATE:
+        *value = (u32)decoded->immediate;
+        return (decoded->reg & 7) == 0;
+    default:
+        return false;
+    }
 }
 
 bool svm_fetch_instruction(struct svm_vcpu *svm, struct instruction *decoded)

@@ -107,6 +107,10 @@ static inline bool svm_find_next_rip(struct svm_vcpu *svm, enum svm_instruction 
     return true;
 }
 
+/* Pure: the value that the instruction stores in its 4-byte memory operand; false if it does anything else.
+ */
+bool svm_instruction_stores(const struct instruction *decoded, const u64 gpr[GPR_COUNT], u32 *value);
+
 /* The instruction at RIP, of that length in bytes, ends at svm->next_rip. */
 void svm_set_next_rip(struct svm_vcpu *svm, u64 length);
 

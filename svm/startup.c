@@ -17,12 +17,7 @@
 /* svm_vcpu.sipi: the vector is in the low byte. */
 #define SIPI_CAME BIT(8)
 
-enum {
-    APIC_REGISTER_BYTES = 16,
-    OPCODE_MOV_TO_MEMORY = 0x89,
-    OPCODE_MOV_EAX_TO_MEMORY = 0xa3,
-    OPCODE_MOV_IMMEDIATE = 0xc7,
-};
+enum { APIC_REGISTER_BYTES = 16 };
 
 /* Under machine_lock() once the guest runs. */
 static unsigned waiting, opened; /* CPUs that wait; CPUs that step over an access to the APIC's page */
@@ -166,26 +161,6 @@ bool svm_startup_write_msr(u64 command)
     return (is_startup(command) && deliver(command)) || wrmsr_safe(MSR_X2APIC_ICR, command);
 }
 
-bool svm_startup_stored_value(const struct instruction *decoded, const u64 gpr[GPR_COUNT], u32 *value)
-{
-    if (decoded->encoding != ENCODING_LEGACY || decoded->map != OPCODE_MAP_PRIMARY || decoded->lock ||
-        decoded->operand_bytes != sizeof(u32) || !decoded->memory.present)
-        return false;
-    switch (decoded->opcode) {
-    case OPCODE_MOV_TO_MEMORY:
-        *value = (u32)gpr[decoded->reg];
-        return true;
-    case OPCODE_MOV_EAX_TO_MEMORY:
-        *value = (u32)gpr[GPR_RAX];
-        return true;
-    case OPCODE_MOV_IMMEDIATE:
-        *value = (u32)decoded->immediate;
-        return (decoded->reg & 7) == 0;
-    default:
-        return false;
-    }
-}
-
 static void write_register(unsigned offset, u32 value)
 {
     u64 destination = local_apic_read(APIC_ICR_HIGH) >> 24;
@@ -236,7 +211,7 @@ bool svm_startup_write_page(struct svm_vcpu *svm, const struct violation *violat
     svm->vcpu->gpr[GPR_RSP] = svm->vmcb->save.rsp;
     if ((violation->raw & NPF_TABLE_WALK) != 0 || svm->vcpu->l2_running || local_apic_is_x2apic() ||
         offset % APIC_REGISTER_BYTES != 0 || !svm_fetch_instruction(svm, &decoded) ||
-        !svm_startup_stored_value(&decoded, svm->vcpu->gpr, &value)) {
+        !svm_instruction_stores(&decoded, svm->vcpu->gpr, &value)) {
         *action = open_page(svm);
         return true;
     }

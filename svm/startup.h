@@ -37,7 +37,4 @@ void svm_startup_step_done(struct svm_vcpu *svm);
 /* This CPU answers a shoot-down: a SIPI that its guest has sent past the hook reaches who waits for it. */
 void svm_startup_look_for_missed(void);
 
-/* Pure: the value that the instruction stores in its 4-byte memory operand, if that is all it does there. */
-bool svm_startup_stored_value(const struct instruction *decoded, const u64 gpr[GPR_COUNT], u32 *value);
-
 #endif

@@ -8,6 +8,7 @@
 #include "arch/cpu.h"
 #include "arch/msr.h"
 #include "arch/x86.h"
+#include "drivers/local-apic.h"
 #include "mm/guest-mem.h"
 #include "mm/guest-paging.h"
 #include "svm/capability.h"
@@ -17,8 +18,10 @@
 #include "svm/exit-name.h"
 #include "svm/instruction.h"
 #include "svm/npf.h"
+#include "svm/startup.h"
 #include "svm/step.h"
 #include "tests/unit/svm-case.h"
+#include "vcpu/shootdown.h"
 
 struct machine machine;
 struct svm_features svm_features;
@@ -30,6 +33,8 @@ u8 code[INSTRUCTION_MAX_BYTES];
 size_t code_bytes;
 unsigned fetches;
 unsigned steps_done;
+unsigned own_nmis;
+bool nmi_is_kick;
 jmp_buf shutdown_jump;
 
 /* What svm/ calls and this test replaces. */
@@ -37,6 +42,24 @@ void violation_step_done(struct vcpu *of)
 {
     assert_ptr_equal(of, &vcpu);
     steps_done++;
+}
+
+void svm_startup_step_done(struct svm_vcpu *of)
+{
+    assert_ptr_equal(of, &svm);
+}
+
+bool shootdown_nmi(struct vcpu *of)
+{
+    assert_ptr_equal(of, &vcpu);
+    return nmi_is_kick;
+}
+
+void local_apic_send(u32 destination, u32 command)
+{
+    assert_int_equal(destination, vcpu.apic_id);
+    assert_int_equal(command, APIC_SEND_NMI);
+    own_nmis++;
 }
 
 void svm_guest_shutdown(struct svm_vcpu *of, const char *reason)
@@ -112,7 +135,10 @@ int svm_case_set_up(void **state)
     vmcb.save.dr6 = 0xffff0ff0;
     vmcb.save.dr7 = 0x400;
     vmcb.control.clean = CLEAN_KNOWN;
-    steps_done = 0;
+    steps_done = own_nmis = 0;
+    nmi_is_kick = false;
+    vcpu.apic_id = 7;
+    machine.cpus = 1;
     code_bytes = 0;
     return 0;
 }

@@ -17,6 +17,8 @@ extern struct svm_vcpu svm;
 extern u8 code[INSTRUCTION_MAX_BYTES]; /* at RIP, as far as code_bytes */
 extern size_t code_bytes;
 extern unsigned fetches, steps_done; /* calls of the doubles */
+extern unsigned own_nmis;            /* NMIs that this CPU sent to itself */
+extern bool nmi_is_kick;             /* the next NMI is another CPU's shoot-down */
 extern jmp_buf shutdown_jump;        /* where svm_guest_shutdown() leads */
 extern u64 live_debugctl;            /* the MSR, without LBR virtualization */
 
