@@ -139,6 +139,7 @@ int svm_case_set_up(void **state)
     nmi_is_kick = false;
     vcpu.apic_id = 7;
     machine.cpus = 1;
+    machine.tdp.config.maxphyaddr = 40;
     code_bytes = 0;
     return 0;
 }
