@@ -118,13 +118,13 @@ UNIT_TESTS += tdp-entries
 unit-tdp-entries := mm/tdp.c mm/tdp-format.c mm/mtrr.c $(tdp-test-tools)
 UNIT_TESTS += tdp-track
 unit-tdp-track := mm/tdp.c mm/tdp-format.c mm/mtrr.c $(tdp-test-tools)
-vcpu-test-tools := vcpu/shootdown.c tests/unit/vcpu-doubles.c tests/unit/checked-frames.c mm/tdp.c mm/tdp-format.c mm/mtrr.c mm/memmap.c
+vcpu-test-tools := vcpu/shootdown.c vcpu/nested.c tests/unit/vcpu-doubles.c tests/unit/checked-frames.c mm/tdp.c mm/tdp-format.c mm/mtrr.c mm/memmap.c
 UNIT_TESTS += cpuid
 unit-cpuid := vcpu/cpuid.c vcpu/nested.c
 UNIT_TESTS += msr-policy
 unit-msr-policy := vcpu/msr-policy.c
 UNIT_TESTS += msr
-unit-msr := vcpu/msr.c vcpu/msr-policy.c vcpu/nested.c vcpu/machine.c vcpu/accounting.c $(vcpu-test-tools)
+unit-msr := vcpu/msr.c vcpu/msr-policy.c vcpu/machine.c vcpu/accounting.c $(vcpu-test-tools)
 UNIT_TESTS += violation
 unit-violation := vcpu/violation.c vcpu/hypercall-none.c vcpu/machine.c vcpu/accounting.c $(vcpu-test-tools)
 UNIT_TESTS += hypercall
@@ -190,6 +190,11 @@ unit-shadow-asan := $(shadow-world)
 unit-flags-shadow-asan := -DSHADOW_DEFAULT_STEPS=6000
 UNIT_TESTS += shadow-cases
 unit-shadow-cases := $(shadow-world)
+# Several CPUs at once, each a thread.
+UNIT_TESTS += shadow-threads
+unit-shadow-threads := $(wildcard nested/shadow*.c) mm/tdp.c mm/tdp-format.c mm/mtrr.c mm/frame.c $(paging-core)
+unit-flags-shadow-threads := -O2 -fno-sanitize=all -fsanitize=thread
+unit-libs-shadow-threads := -lpthread
 
 # What L1 is told of its VMX, the fields of its VMCS, and the checks of its VM entries.
 vmx-checks := $(wildcard nested/vmx-check*.c) nested/vmx-capability.c nested/vmx-fields.c $(paging-core) tests/unit/vmx-check-case.c

@@ -16,8 +16,9 @@
 /* What was written before the release is seen after the acquire that reads it. */
 #define atomic_acquire(word)        __atomic_load_n((word), __ATOMIC_ACQUIRE)
 #define atomic_release(word, value) __atomic_store_n((word), (value), __ATOMIC_RELEASE)
-/* These, and atomic_load(), are in one order for all CPUs; each but the load returns the old value. */
+/* These are in one order for all CPUs; each from the exchange on returns the old value. */
 #define atomic_load(word)            __atomic_load_n((word), __ATOMIC_SEQ_CST)
+#define atomic_store(word, value)    __atomic_store_n((word), (value), __ATOMIC_SEQ_CST)
 #define atomic_exchange(word, value) __atomic_exchange_n((word), (value), __ATOMIC_SEQ_CST)
 #define atomic_add(word, value)      __atomic_fetch_add((word), (value), __ATOMIC_SEQ_CST)
 #define atomic_or(word, bits)        __atomic_fetch_or((word), (bits), __ATOMIC_SEQ_CST)

@@ -5,6 +5,16 @@
 #include "mm/guest-paging.h"
 #include "nested/svm-nested.h"
 #include "nested/vmx-nested.h"
+#include "vcpu/shootdown.h"
+
+void nested_shoot_down(void *owner)
+{
+    struct vcpu *vcpu = owner;
+
+    machine_lock(vcpu);
+    shootdown(vcpu);
+    machine_unlock(vcpu);
+}
 
 const char *nested_start(struct vcpu *vcpu)
 {

@@ -11,4 +11,7 @@
  */
 const char *nested_start(struct vcpu *vcpu);
 
+/* struct shadow_config's shoot_down; `owner` is the vcpu. */
+void nested_shoot_down(void *owner);
+
 #endif

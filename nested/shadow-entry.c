@@ -3,64 +3,11 @@
  * Entries: what an entry of L1 leaves to those below it, and how the shadow says it in Umbra's format (SDM
  * vol. 3C 29.3.2 and 29.3.7; APM vol. 2 15.25.5, 15.25.8). Reads and writes no memory.
  */
-#include "mm/tdp-format.h"
 #include "nested/shadow-internal.h"
 
-#define NPT_PWT       BIT(3)
-#define NPT_PCD       BIT(4)
-#define NPT_PAT_4K    BIT(7)
-#define NPT_PAT_LARGE BIT(12)
-
-/* A type in an EPT leaf is bits 6:3 of it, ignore-PAT included; in NPT it is Umbra's PAT index. */
-#define TYPE_IGNORE_PAT 8u
+#include "mm/tdp-format.h"
 
 enum { PAT_UC = 0, PAT_WC = 1, PAT_WT = 4, PAT_WP = 5, PAT_WB = 6, PAT_UC_MINUS = 7 };
-
-u64 shadow_compose_link(const struct tdp_config *format, hpa_t table, unsigned rights)
-{
-    if (format->format == TDP_EPT) {
-        u64 user = format->mode_based_execute ? (u64)(rights & TDP_XU) << 7 : 0;
-        return table.raw | (rights & (TDP_R | TDP_W | TDP_XS)) | user;
-    }
-    return table.raw | PTE_P | PTE_U | PTE_A | (rights & TDP_W) | ((rights & TDP_XU) != 0 ? 0 : PTE_XD);
-}
-
-/*
- * L1's type over Umbra's, as page attributes over MTRRs (SDM vol. 3A table 12-7): on the bare machine an EPT
- * type stands in for the MTRRs, and L1's MTRRs are what Umbra's own map expresses. Ordinary memory takes the
- * type that L1 wants; a device stays uncacheable.
- */
-static enum memory_type combine(enum memory_type own, enum memory_type l1)
-{
-    if (own == MT_WB || own == l1)
-        return l1;
-    if (l1 == MT_WB && own != MT_UC)
-        return own;
-    if (l1 == MT_WC)
-        return MT_WC;
-    if ((own == MT_WT && l1 == MT_WP) || (own == MT_WP && l1 == MT_WT))
-        return l1;
-    return MT_UC;
-}
-
-static u64 npt_pat_bits(unsigned level, unsigned index)
-{
-    u64 pat = level == 1 ? NPT_PAT_4K : NPT_PAT_LARGE;
-
-    return ((index & 1) != 0 ? NPT_PWT : 0) | ((index & 2) != 0 ? NPT_PCD : 0) | ((index & 4) != 0 ? pat : 0);
-}
-
-u64 shadow_compose_leaf(const struct shadow *shadow, unsigned level, u64 target, unsigned rights,
-                        unsigned type, enum memory_type own)
-{
-    const struct tdp_config *format = &shadow->format;
-
-    if (format->format == TDP_NPT)
-        return tdp_leaf_entry(format, level, target, rights, MT_WB) | npt_pat_bits(level, type);
-    enum memory_type combined = combine(own, (enum memory_type)(type & 7));
-    return tdp_leaf_entry(format, level, target, rights, combined) |
-           ((type & TYPE_IGNORE_PAT) != 0 ? EPTE_IPAT : 0);
-}
 
 /* Bits of which a set one allows more, and of which a set one allows less. */
 static u64 allowing(const struct tdp_config *format)

@@ -3,14 +3,24 @@
  * What the files of the shadow MMU share: the pool of shadow pages, the trees they form, and the roots. A
  * shadow page stands at exactly one place of exactly one root's tree; it is never found by the frame that it
  * shadows, and never used at a second place. For nested/shadow*.c and their tests only.
+ *
+ * Several CPUs: docs/nested.md, "Several CPUs". Whatever follows a link, a bit of `tracked` or the pool's
+ * array does so inside a section (shadow_enter(), shadow_leave()), which is short and waits for no CPU. A
+ * page is used anew only after every section that may know it has ended (shadow_wait()), and after a
+ * shoot-down.
  */
 #ifndef UMBRA_NESTED_SHADOW_INTERNAL_H
 #define UMBRA_NESTED_SHADOW_INTERNAL_H
 
+#include "arch/atomic.h"
 #include "mm/phys.h"
 #include "nested/shadow.h"
 
-enum { SHADOW_LEVELS = 4, SHADOW_ENTRIES = 512 };
+enum {
+    SHADOW_LEVELS = 4,
+    SHADOW_ENTRIES = 512,
+    SHADOW_SLOTS = 64, /* of roots, at most: one bit each in struct shadow_state */
+};
 
 #define SHADOW_NONE 0xffffffffu
 
@@ -34,64 +44,81 @@ struct shadow_identity {
     u32 zero;
 };
 
+/*
+ * What stands in a slot that maps nothing, besides 0. No bit of it makes an entry present in either format.
+ * BUSY: a CPU is writing this slot. OWED: what stood here was dropped, and other CPUs may still use it; what
+ * is put here next could contradict it (as a page of another size), so it waits for a shoot-down that began
+ * after the number in bits 63:12.
+ */
+#define SLOT_BUSY         BIT(11)
+#define SLOT_OWED         BIT(9)
+#define SLOT_NUMBER_SHIFT 12u
+#define SLOT_PRESENT      (EPTE_R | EPTE_W | EPTE_X | EPTE_XU) /* bit 0 is P of NPT */
+
+/* All but `used`, `seen`, `in_use` and `dirty` stays as it is from when the page is linked until it is free.
+ */
 struct shadow_page {
     struct shadow_identity identity;
-    u64 *dirty; /* the entry of Umbra's own map whose D flag tells that L1 wrote the table; NULL: none does */
-    u64 start;  /* L2's address of what entry 0 maps */
-    u32 parent; /* page, or SHADOW_NONE for a root's */
-    u32 used;   /* value of shadow.clock at the last fault that came through */
-    u32 frame_next;   /* TABLE: next page whose table may lie in the same frame */
-    u32 tracked_next; /* TABLE: list of the root's tables; also the free list */
-    u32 tracked_prev;
-    u16 slot; /* index in the parent */
-    u8 root;  /* index */
-    u8 level; /* 4: entries of 512 GByte; 1: entries of 4 KByte */
-    bool in_use;
-    bool always; /* TABLE: no dirty flag can be trusted (L2, or Umbra, may have written it): compare always */
+    /* TABLE: the entry of Umbra's own map whose D flag tells that L1 wrote the table, valid while
+     * tdp->changes is `changes`. NULL: none does, or L2 may write it, which that flag does not tell: then it
+     * is always compared. */
+    u64 *dirty;
+    u64 changes;
+    u64 top_entry; /* root's page, 5-level formats: L1's entry above it */
+    u64 seen;      /* TABLE: every write that was noticed up to this number has been compared */
+    u32 parent;    /* page, or SHADOW_NONE for a root's */
+    u32 used;      /* value of shadow.clock at the last fault that came through, or not long before */
+    u16 slot;      /* index in the parent */
+    u16 written;   /* TABLE: index of its frame in shadow.written[] */
+    u8 root;       /* index */
+    u8 level;      /* 4: entries of 512 GByte; 1: entries of 4 KByte */
+    u8 top_rights; /* root's page: enum tdp_access of top_entry */
+    bool in_use;   /* it may be a victim */
 } __attribute__((aligned(64)));
 
 struct shadow_root {
     struct shadow_key key; /* pointer: address bits only */
     struct paging paging;
-    u32 page;                    /* SHADOW_NONE: this slot is free */
-    u32 handle;                  /* of this use of the slot */
-    u32 used;                    /* shadow.clock at the last acquire or fault */
-    u32 generation;              /* a tag that has not seen this one yet must be flushed */
-    u32 tracked;                 /* first page of kind TABLE */
-    bool stale;                  /* L1 has invalidated it: to be synchronised before L2 runs */
+    u32 page;          /* SHADOW_NONE: this slot is free, or about to be; written last */
+    u32 handle;        /* of this use of the slot */
+    u32 used;          /* shadow.clock at the last acquire */
+    u32 generation;    /* counts what was dropped: a tag that has not seen this one yet must be flushed */
+    u32 pins;          /* CPUs whose last root it is: it stays */
+    u32 news;          /* shadow.news that every page's `always` knows of */
+    u64 *tracked;      /* one bit for each page of the pool: of kind TABLE, and of this root */
+    u64 tracked_words; /* which words of it, modulo 64, were ever not 0 */
     u64 accessed_bit, dirty_bit; /* of L1's entries; 0 if L1 uses none */
-    u64 top_entry;               /* 5-level formats: L1's entry above the shadow's root */
     u8 top_level;                /* the highest level at which the shadow has pages of kind TABLE */
-    u8 top_rights;               /* enum tdp_access: of top_entry */
     u8 pat[8];                   /* NPT: L1's PAT index to Umbra's */
 };
 
 struct shadow {
     struct shadow_config config;
     struct tdp_config format;
-    struct shadow_statistics statistics;
     struct shadow_page *pages;
+    u32 *next;     /* of each page: lists of free, retired and dead pages */
     u64 tables;    /* host-physical address of the table of page 0; the others follow */
     u64 snapshots; /* the same for L1's entries from which the table's entries were made */
-    u32 free_list, clock, serial, hand;
-    u32 sync_next;            /* the page that the synchronisation comes to next, should this one go away */
-    struct tdp_leaf own_leaf; /* of the last look into Umbra's own map; target: of its start */
-    u64 own_leaf_start;
-    u64 own_changes;  /* config.tdp->changes that the tables know of */
-    u32 *frame_heads; /* frame hash */
-    u32 frame_mask;
+    u64 free_list; /* first page, and in bits 63:32 a count of changes */
+    u64 retired;   /* first page of those that were unlinked, each with its tree */
+    u64 dead;      /* those that no section knows any more */
+    u32 clock, hand;
+    u64 shootdowns_begun, shootdowns_done;
+    u64 own_changes; /* tdp->changes that all trees know of */
+    /* Numbers the writes to L1's tables that were noticed; by a hash of the frame, the last one there. */
+    u64 writes, *written;
+    u32 written_mask;
     /* One bit per 4-KByte and per 2-MByte page of L1's RAM that some L2 may have been able to write to. */
     u64 *writable_4k, *writable_2m;
+    u32 news;         /* counts the bits that were set */
     u8 first_format;  /* of L1's tables; PAGING_NONE: there was no root yet */
     bool flags_alias; /* roots of PAE, or of several formats: see shadow-fault.c */
-    struct {
-        u64 page, rip;
-        u32 access, count;
-    } repeated;
-    u32 recent;                              /* the page that got an entry last */
-    u64 recent_entry[PAGING_LEVELS_MAX + 1]; /* by level: L1's entries above it then */
-    u32 last_root, root_slots;               /* found last; how many slots were ever used */
-    struct shadow_root root[SHADOW_ROOTS];
+    struct spinlock
+        lock; /* of root[] but for what a section may write, and of cpus; never taken in a section */
+    struct shadow_root *root;
+    u32 root_count, root_slots; /* a power of two; how many were ever used */
+    struct shadow_state *cpus;
+    u32 cpu_count;
 };
 
 struct shadow_tag {
@@ -101,13 +128,75 @@ struct shadow_tag {
                    it since */
 };
 
-struct shadow_tags {
+/*
+ * The fault that was filled last with a page of 4 KByte, for its neighbours: L1's entries on the way to the
+ * table, where they stand and what they were, and what became of its leaf.
+ */
+struct shadow_neighbour {
+    u64 start; /* L2's address of the table's first page; ~0: there is none */
+    u32 handle, generation, access, page;
+    const u64 *upper[SHADOW_LEVELS + 1]; /* by level, 2 and above */
+    u64 upper_value[SHADOW_LEVELS + 1];
+    const u64 *l1_table;
+    u64 *table, *snapshot;
+    u64 leaf, address_bits; /* of L1; the bits in which a neighbour's may differ */
+    u64 attributes;         /* of the shadow's leaf: all but the address */
+    /* The page of Umbra's own map: where it starts, for L1 and for the host, and its bytes. */
+    u64 own_start, own_target, own_bytes, changes;
+};
+
+/* What struct shadow_cpu is inside. Other CPUs read `inside`, `root_page` and `next` only. */
+struct shadow_state {
+    u32 inside; /* odd: in a section; it changes with each */
     u16 first, last;
-    u32 clock;
+    u32 clock, pinned; /* pinned: slot of the root used last, or SHADOW_NONE */
+    u32 root_page;     /* that L2 was last told to run on, or SHADOW_NONE */
+    struct shadow_state *next;
+    void *owner;   /* for config.shoot_down */
+    u64 stale;     /* EPT, one bit for each slot: L1 has invalidated here what may come from the root */
+    u32 last_page; /* that a fault laid an entry in */
+    struct shadow_neighbour recent;
+    struct tdp_leaf own_leaf; /* of the last look into Umbra's own map; target: of its start */
+    u64 own_leaf_start, own_changes;
+    struct {
+        u64 page, rip;
+        u32 access, count;
+    } repeated;
+    struct shadow_statistics statistics;
     struct shadow_tag tag[SHADOW_TAGS];
 };
 
-_Static_assert(sizeof(struct shadow_tags) <= sizeof(struct shadow_cpu), "the opaque storage holds the tags");
+_Static_assert(sizeof(struct shadow_page) == 64, "one cache line");
+_Static_assert(sizeof(struct shadow_state) <= sizeof(struct shadow_cpu), "the opaque storage holds it");
+
+static inline struct shadow_state *shadow_state_of(struct shadow_cpu *cpu)
+{
+    return (struct shadow_state *)(void *)cpu->opaque;
+}
+
+/* --- sections --- */
+
+static inline void shadow_enter(struct shadow_state *cpu)
+{
+    atomic_store(&cpu->inside, cpu->inside + 1);
+}
+
+static inline void shadow_leave(struct shadow_state *cpu)
+{
+    atomic_release(&cpu->inside, cpu->inside + 1);
+}
+
+/* Does nobody else use shadows? */
+static inline bool shadow_alone(const struct shadow *shadow)
+{
+    return atomic_peek(&shadow->cpu_count) <= 1;
+}
+
+/* Returns when every section of another CPU that had begun has ended; not to be called inside one. */
+void shadow_wait(struct shadow *shadow, const struct shadow_state *cpu);
+/* Returns when no CPU uses a translation of a shadow that was dropped before, or a dirty flag that was
+ * cleared before; not inside a section, not with the lock. */
+void shadow_shoot_down(struct shadow *shadow, const struct shadow_state *cpu);
 
 /* --- shadow-pool.c: pages and trees --- */
 
@@ -134,25 +223,58 @@ static inline u32 shadow_child(const struct shadow *shadow, u64 entry)
     return (u32)(((entry & ENTRY_ADDRESS) - shadow->tables) / PAGE_SIZE);
 }
 
-/*
- * A page, empty, not linked yet; one that is not on the current fault's path makes room if need be.
- * SHADOW_NONE: all are on it. A page of kind TABLE is tracked from here on.
- */
-u32 shadow_page_new(struct shadow *shadow, unsigned root, unsigned level,
-                    const struct shadow_identity *identity);
-/* Makes an entry not present, frees what was linked to it, and has the root flushed. */
-void shadow_entry_drop(struct shadow *shadow, u32 page, unsigned slot);
-/* All entries of a page. */
-void shadow_page_empty(struct shadow *shadow, u32 page);
-/* A root's page becomes one of another identity: emptied, and tracked anew. */
-void shadow_page_become(struct shadow *shadow, u32 page, const struct shadow_identity *identity);
-/* A root and its whole tree. */
-void shadow_root_free(struct shadow *shadow, struct shadow_root *root);
+static inline bool slot_present(u64 entry)
+{
+    return (entry & SLOT_PRESENT) != 0;
+}
 
-/* The first page whose L1 table lies in that frame (a page number of L1), and the next. */
-u32 shadow_first_of_frame(const struct shadow *shadow, u64 frame);
-u32 shadow_next_of_frame(const struct shadow *shadow, u32 page, u64 frame);
-/* L2 becomes able to write [address, address + bytes) of L1's memory; bytes: 4 KByte, 2 MByte, 1 GByte. */
+/* Has no shoot-down ended since that began after what stood in the slot was dropped? */
+static inline bool slot_owed(const struct shadow *shadow, u64 entry)
+{
+    return (entry & (SLOT_OWED | SLOT_PRESENT)) == SLOT_OWED &&
+           atomic_acquire(&shadow->shootdowns_done) <= entry >> SLOT_NUMBER_SHIFT;
+}
+
+/*
+ * A page, empty, not linked yet; SHADOW_NONE: there is none free, and shadow_reclaim() is to be called. A
+ * page of kind TABLE is tracked from here on. In a section, or with the lock for a root's.
+ */
+u32 shadow_page_new(struct shadow *shadow, struct shadow_state *cpu, unsigned root, unsigned level,
+                    const struct shadow_identity *identity);
+/* A page of kind TABLE: L1's writes to its table are seen from now on. */
+void shadow_track(struct shadow *shadow, u32 page);
+/* The slot becomes this CPU's, which then stores what follows. False: it is not that entry any more. */
+bool shadow_slot_take(const struct shadow *shadow, u64 *slot, u64 entry);
+/* Makes a present entry not present, retires what was linked to it, and has the root flushed; in a section.
+ * False: it is not that entry any more. */
+bool shadow_entry_drop(struct shadow *shadow, u32 page, unsigned slot, u64 entry);
+/* The page is not linked any more: it and all below it will be free some day. */
+void shadow_retire(struct shadow *shadow, u32 page);
+/* Retired pages are not compared any more. Not in a section; may be called with nothing to do. */
+void shadow_collect(struct shadow *shadow, struct shadow_state *cpu);
+/* Makes pages free, of the retired ones or of those used least recently. False: there are none. Not in a
+ * section, not with the lock. */
+bool shadow_reclaim(struct shadow *shadow, struct shadow_state *cpu);
+
+/* Of the frame at that address of L1: its index in shadow.written[]. */
+static inline u16 shadow_written_index(const struct shadow *shadow, u64 address)
+{
+    u64 frame = address >> PAGE_SHIFT;
+
+    return (u16)((frame ^ frame >> 11) & shadow->written_mask);
+}
+
+/* L1's table there has been written: after that. */
+static inline void shadow_note_write(struct shadow *shadow, u16 index)
+{
+    u64 number = atomic_add(&shadow->writes, 1) + 1, last = atomic_load(&shadow->written[index]);
+
+    while (last < number && !atomic_cas(&shadow->written[index], last, number))
+        last = atomic_load(&shadow->written[index]);
+}
+
+/* L2 becomes able to write [address, address + bytes) of L1's memory; bytes: 4 KByte, 2 MByte, 1 GByte.
+ * Before the entry is there that lets it. */
 void shadow_mark_writable(struct shadow *shadow, u64 address, u64 bytes);
 bool shadow_may_be_written(const struct shadow *shadow, u64 address);
 
@@ -171,7 +293,7 @@ static inline unsigned shadow_entry_rights(struct paging_role role, unsigned lev
     return TDP_R | (unsigned)(entry & PTE_W) | ((entry & PTE_XD) != 0 ? 0 : TDP_XS | TDP_XU);
 }
 
-/* L1's memory type of a leaf, in the form that shadow_compose_leaf() understands. */
+/* L1's memory type of a leaf, in the form that compose_leaf() of shadow-lay.c understands. */
 static inline unsigned shadow_leaf_type(const struct shadow_root *root, unsigned level, u64 leaf)
 {
     if (role_is_ept(root->key.role))
@@ -180,28 +302,70 @@ static inline unsigned shadow_leaf_type(const struct shadow_root *root, unsigned
     return root->pat[(leaf >> 3 & 3) | (pat_bit != 0 ? 4u : 0)];
 }
 
-u64 shadow_compose_link(const struct tdp_config *format, hpa_t table, unsigned rights);
-u64 shadow_compose_leaf(const struct shadow *shadow, unsigned level, u64 target, unsigned rights,
-                        unsigned type, enum memory_type own);
 /* Is whatever the old entry allows and means allowed and meant by the new one, too? Accessed and dirty do not
  * count. */
 bool shadow_entry_widened(const struct tdp_config *format, u64 old, u64 now);
 bool shadow_entry_same(const struct tdp_config *format, u64 old, u64 now);
 void shadow_translate_pat(u8 table[8], u64 l1_pat, u64 host_pat);
 
+/* --- shadow-lay.c --- */
+
+/* What one fault has to lay. */
+struct shadow_fill {
+    struct shadow_root *root;
+    const struct walk *walk;
+    const struct tdp_leaf *own;
+    u64 own_start; /* L1's address at which *own begins */
+    u64 address;
+    u32 handle, access;
+    unsigned root_index;
+    unsigned map_level; /* of the entry that will map the page */
+    unsigned above;     /* identity.above of the next page down */
+    bool writable;      /* L1's dirty flag is set, or L1 has none */
+    bool changed;       /* something was not yet as it should be, or another CPU is at it */
+};
+
+enum shadow_laid {
+    SHADOW_LAID,
+    SHADOW_RACED,      /* another CPU is at one of the slots, or there is nothing to put: L2 tries again */
+    SHADOW_NEEDS_PAGE, /* shadow_reclaim(), then the whole fault again */
+    SHADOW_NEEDS_SHOOTDOWN, /* shadow_shoot_down(), likewise */
+};
+
+enum shadow_laid shadow_lay(struct shadow *shadow, struct shadow_state *cpu, struct shadow_fill *fill);
+/*
+ * In a section: fills the fault if all of L1's entries are as they were for the neighbour that was filled
+ * last, and nothing of the root was dropped since. False: nothing is done.
+ */
+bool shadow_lay_neighbour(struct shadow *shadow, struct shadow_state *cpu, const struct shadow_root *root,
+                          u32 handle, const struct shadow_access *access);
+
+static inline unsigned shadow_index(u64 address, unsigned level)
+{
+    return (unsigned)(address >> (PAGE_SHIFT + 9 * (level - 1))) % SHADOW_ENTRIES;
+}
+
 /* --- shadow-sync.c --- */
 
 /* L1's address of the entry from which entry `slot` of a page of kind TABLE is made. */
 u64 shadow_source_address(const struct shadow *shadow, const struct shadow_page *page, unsigned slot);
-/* Drops the entries of the root whose L1 entries have changed. */
-void shadow_synchronise(struct shadow *shadow, struct shadow_root *root);
-/* 5-level formats: gives the root's page the table that L1's top entry refers to now. */
-void shadow_set_top(struct shadow *shadow, struct shadow_root *root, u64 entry);
-/* Umbra's own map: if it has changed, everything goes. */
-void shadow_follow_own_map(struct shadow *shadow);
+/*
+ * Drops the entries of the root whose L1 entries have changed before the call. The root is pinned by this
+ * CPU; not in a section.
+ */
+void shadow_synchronise(struct shadow *shadow, struct shadow_state *cpu, struct shadow_root *root);
 
 /* --- shadow-root.c --- */
 
-struct shadow_root *shadow_root_of(struct shadow *shadow, u32 handle);
+/* With the lock: a root goes, with its whole tree. Its slot may be filled again after shadow_wait(). */
+void shadow_root_free(struct shadow *shadow, struct shadow_root *root);
+
+/* In a section: the root of a handle; NULL: it is gone. */
+static inline struct shadow_root *shadow_root_of(const struct shadow *shadow, u32 handle)
+{
+    struct shadow_root *root = &shadow->root[handle & (shadow->root_count - 1)];
+
+    return atomic_acquire(&root->page) != SHADOW_NONE && atomic_peek(&root->handle) == handle ? root : NULL;
+}
 
 #endif

@@ -2,50 +2,74 @@
 /*
  * Roots and tags: which shadow an L1 root has, and under which VPID or ASID a CPU runs it. It decides when
  * L1's invalidations take effect (before L2 runs next, SDM vol. 3C 29.4.3) and which flushes the vendor owes.
+ * What L1 invalidates on a CPU is owed by that CPU; what is dropped for it is flushed by each.
  */
 #include "nested/shadow-internal.h"
 
-#include "arch/print.h"
 #include "arch/string.h"
 #include "mm/frame.h"
-#include "mm/phys.h"
+
+/* Other CPUs that make pages free may hold all there are for so long. */
+enum { RECLAIM_TRIES = 1 << 20 };
 
 static struct shadow the_shadow;
 
 /* --- making it --- */
 
-static size_t pages_of(u64 bytes)
-{
-    return (size_t)(align_up(bytes, PAGE_SIZE) / PAGE_SIZE);
-}
-
 static void *carve(u64 bytes)
 {
     hpa_t first;
 
-    return frame_alloc_contiguous(pages_of(bytes), &first) ? phys_to_virt(first) : NULL;
+    return frame_alloc_contiguous((size_t)(align_up(bytes, PAGE_SIZE) / PAGE_SIZE), &first)
+               ? phys_to_virt(first)
+               : NULL;
 }
 
-static bool carve_pool(struct shadow *shadow)
+static bool carve_pages(struct shadow *shadow)
 {
-    const struct shadow_config *config = &shadow->config;
-    u32 buckets = 64;
+    u32 pages = shadow->config.pages, counts = 256;
+    u64 limit = shadow->config.memory_limit;
     hpa_t tables, snapshots;
 
-    while (buckets < config->pages)
-        buckets *= 2;
-    shadow->frame_mask = buckets - 1;
-    shadow->pages = carve(config->pages * sizeof(struct shadow_page));
-    shadow->frame_heads = carve(buckets * sizeof(u32));
-    shadow->writable_4k = carve(config->memory_limit / PAGE_SIZE / 8 + 8);
-    shadow->writable_2m = carve(config->memory_limit / MIB(2) / 8 + 8);
-    if (shadow->pages == NULL || shadow->frame_heads == NULL || shadow->writable_4k == NULL ||
-        shadow->writable_2m == NULL || !frame_alloc_contiguous(config->pages, &tables) ||
-        !frame_alloc_contiguous(config->pages, &snapshots))
+    /* Many, so that few frames share a count. */
+    while (counts < pages * 4 && counts <= UINT16_MAX / 2)
+        counts *= 2;
+    shadow->written_mask = counts - 1;
+    shadow->pages = carve(pages * sizeof(struct shadow_page));
+    shadow->next = carve(pages * sizeof(u32));
+    shadow->written = carve(counts * sizeof(u64));
+    shadow->writable_4k = carve(limit / PAGE_SIZE / 8 + 8);
+    shadow->writable_2m = carve(limit / MIB(2) / 8 + 8);
+    if (shadow->pages == NULL || shadow->next == NULL || shadow->written == NULL ||
+        shadow->writable_4k == NULL || shadow->writable_2m == NULL ||
+        !frame_alloc_contiguous(pages, &tables) || !frame_alloc_contiguous(pages, &snapshots))
         return false;
     shadow->tables = tables.raw;
     shadow->snapshots = snapshots.raw;
-    memset(shadow->frame_heads, 0xff, buckets * sizeof(u32));
+    /* No page has seen number 1. */
+    shadow->writes = 1;
+    for (u32 i = 0; i < counts; i++)
+        shadow->written[i] = 1;
+    return true;
+}
+
+/* As many as there may be CPUs, each of which pins one, and SHADOW_ROOTS more; or SHADOW_SLOTS. */
+static bool carve_roots(struct shadow *shadow)
+{
+    u32 count = SHADOW_ROOTS, words = (shadow->config.pages + 63) / 64;
+
+    while (count < SHADOW_ROOTS + shadow->config.cpus - 1 && count < SHADOW_SLOTS)
+        count *= 2;
+    shadow->root_count = count;
+    shadow->root = carve(count * sizeof(struct shadow_root));
+    u64 *tracked = carve((u64)count * words * sizeof(u64));
+    if (shadow->root == NULL || tracked == NULL)
+        return false;
+    for (u32 i = 0; i < count; i++) {
+        shadow->root[i].page = SHADOW_NONE;
+        shadow->root[i].handle = i;
+        shadow->root[i].tracked = tracked + (u64)i * words;
+    }
     return true;
 }
 
@@ -54,45 +78,60 @@ struct shadow *shadow_init(const struct shadow_config *config)
     struct shadow *shadow = &the_shadow;
 
     *shadow = (struct shadow){.config = *config, .format = config->tdp->config};
-    if (config->pages < SHADOW_PAGES_MIN || !carve_pool(shadow))
+    if (config->pages < SHADOW_PAGES_MIN || config->cpus == 0 || config->cpus > SHADOW_CPUS_MAX ||
+        !carve_pages(shadow) || !carve_roots(shadow))
         return NULL;
+    for (u32 i = 0; i < config->pages; i++)
+        shadow->next[i] = i + 1 < config->pages ? i + 1 : SHADOW_NONE;
+    shadow->retired = shadow->dead = SHADOW_NONE;
     shadow->own_changes = config->tdp->changes;
-    shadow->sync_next = SHADOW_NONE;
-    shadow->free_list = SHADOW_NONE;
-    for (u32 i = config->pages; i-- > 0;) {
-        shadow->pages[i].tracked_next = shadow->free_list;
-        shadow->free_list = i;
-    }
-    for (unsigned i = 0; i < SHADOW_ROOTS; i++) {
-        shadow->root[i].page = SHADOW_NONE;
-        shadow->root[i].handle = i;
-    }
     return shadow;
 }
 
-const struct shadow_statistics *shadow_statistics(const struct shadow *shadow)
+void shadow_statistics(const struct shadow *shadow, struct shadow_statistics *sum)
 {
-    return &shadow->statistics;
+    u64 *to = (u64 *)(void *)sum;
+
+    memset(sum, 0, sizeof(*sum));
+    for (const struct shadow_state *cpu = atomic_load(&shadow->cpus); cpu != NULL; cpu = cpu->next) {
+        const u64 *from = (const u64 *)(const void *)&cpu->statistics;
+        for (size_t i = 0; i < sizeof(*sum) / sizeof(u64); i++)
+            to[i] += atomic_peek(&from[i]);
+    }
 }
 
-static struct shadow_tags *tags_of(struct shadow_cpu *cpu)
+void shadow_cpu_init(struct shadow *shadow, struct shadow_cpu *storage, u16 first_tag, void *owner)
 {
-    return (struct shadow_tags *)(void *)cpu->opaque;
+    struct shadow_state *cpu = shadow_state_of(storage);
+
+    *cpu = (struct shadow_state){
+        .first = first_tag,
+        .pinned = SHADOW_NONE,
+        .root_page = SHADOW_NONE,
+        .owner = owner,
+        .recent.start = ~0ull,
+    };
+    spin_lock(&shadow->lock);
+    cpu->next = shadow->cpus;
+    atomic_store(&shadow->cpus, cpu);
+    atomic_poke(&shadow->cpu_count, shadow->cpu_count + 1);
+    spin_unlock(&shadow->lock);
 }
 
-void shadow_cpu_init(struct shadow_cpu *cpu, u16 first_tag)
+/* A page is needed and none is free. False: the pool is too small. */
+static bool more_pages(struct shadow *shadow, struct shadow_state *cpu)
 {
-    *tags_of(cpu) = (struct shadow_tags){.first = first_tag};
+    for (unsigned i = 0; i < RECLAIM_TRIES; i++) {
+        if (shadow_reclaim(shadow, cpu))
+            return true;
+        if (shadow_alone(shadow))
+            return false;
+        cpu_relax();
+    }
+    return false;
 }
 
 /* --- roots --- */
-
-struct shadow_root *shadow_root_of(struct shadow *shadow, u32 handle)
-{
-    struct shadow_root *root = &shadow->root[handle % SHADOW_ROOTS];
-
-    return root->page != SHADOW_NONE && root->handle == handle ? root : NULL;
-}
 
 static u64 table_of(const struct shadow_key *key)
 {
@@ -105,32 +144,41 @@ static bool key_is(const struct shadow_root *root, const struct shadow_key *key,
            root->page != SHADOW_NONE;
 }
 
-static struct shadow_root *find_root(struct shadow *shadow, const struct shadow_key *key)
+static struct shadow_root *find_root(const struct shadow *shadow, const struct shadow_key *key)
 {
     u64 table = table_of(key);
 
-    if (key_is(&shadow->root[shadow->last_root], key, table))
-        return &shadow->root[shadow->last_root];
-    for (unsigned i = 0; i < SHADOW_ROOTS; i++) {
+    for (unsigned i = 0; i < shadow->root_slots; i++) {
         if (key_is(&shadow->root[i], key, table))
             return &shadow->root[i];
     }
     return NULL;
 }
 
-/* A free slot, or that of the least recently used root. */
-static struct shadow_root *root_slot(struct shadow *shadow)
+void shadow_root_free(struct shadow *shadow, struct shadow_root *root)
 {
-    struct shadow_root *oldest = &shadow->root[0];
+    u32 page = root->page;
 
-    for (unsigned i = 0; i < SHADOW_ROOTS; i++) {
+    atomic_poke(&root->handle, root->handle + shadow->root_count);
+    atomic_store(&root->page, SHADOW_NONE);
+    shadow_retire(shadow, page);
+}
+
+/* A free slot, or that of the least recently used root; there are more slots than CPUs that pin one. */
+static struct shadow_root *root_slot(struct shadow *shadow, struct shadow_state *cpu)
+{
+    struct shadow_root *oldest = NULL;
+    u32 clock = atomic_peek(&shadow->clock);
+    u64 limit = min_u64(shadow->root_count, SHADOW_ROOTS - 1 + shadow->cpu_count);
+
+    for (unsigned i = 0; i < limit; i++) {
         struct shadow_root *root = &shadow->root[i];
         if (root->page == SHADOW_NONE)
             return root;
-        if (shadow->clock - root->used > shadow->clock - oldest->used)
+        if (root->pins == 0 && (oldest == NULL || clock - root->used > clock - oldest->used))
             oldest = root;
     }
-    shadow->statistics.roots_evicted++;
+    cpu->statistics.roots_evicted++;
     shadow_root_free(shadow, oldest);
     return oldest;
 }
@@ -140,41 +188,207 @@ static unsigned table_levels(struct paging_role role)
     return paging_formats[role_format(role)].levels;
 }
 
-static bool make_root(struct shadow *shadow, const struct shadow_key *key, struct shadow_root **made)
+/* 5-level formats: L1's entry for addresses below 2^48; no memory counts as not present. Else 0. */
+static u64 top_entry_of(const struct shadow *shadow, const struct shadow_root *root)
 {
-    struct shadow_root *root = root_slot(shadow);
-    unsigned index = (unsigned)(root - shadow->root), levels = table_levels(key->role);
-    struct shadow_identity identity = {.kind = SHADOW_TOP, .above = RIGHTS_ALL_BUT_SS};
-    shadow->root_slots = index >= shadow->root_slots ? index + 1 : shadow->root_slots;
-    u32 handle = root->handle, generation = root->generation;
+    u64 entry;
 
-    *root = (struct shadow_root){
-        .key = {table_of(key), key->role, key->pat},
-        .page = SHADOW_NONE,
-        .handle = handle,
-        .generation = generation + 1,
-        .tracked = SHADOW_NONE,
-        .stale = true, /* 5 levels: the top entry is not read yet */
-        .accessed_bit = paging_formats[role_format(key->role)].accessed,
-        .dirty_bit = paging_formats[role_format(key->role)].dirty,
-        .top_level = (u8)(levels < SHADOW_LEVELS ? levels : SHADOW_LEVELS),
-        .top_rights = TDP_RWX,
-    };
-    if (role_is_ept(key->role) && !role_has(key->role, ROLE_EPT_AD))
-        root->accessed_bit = root->dirty_bit = 0;
-    paging_init(&root->paging, key->role);
+    if (table_levels(root->key.role) <= SHADOW_LEVELS ||
+        paging_load_u64(shadow->config.memory, root->key.pointer, &entry) != MEMORY_OK)
+        return 0;
+    return entry;
+}
+
+/* SHADOW_NONE: no page is free. */
+static u32 root_page_new(struct shadow *shadow, struct shadow_state *cpu, const struct shadow_root *root,
+                         u64 top_entry)
+{
+    struct paging_role role = root->key.role;
+    unsigned levels = table_levels(role);
+    struct shadow_identity identity = {.kind = SHADOW_TOP, .above = RIGHTS_ALL_BUT_SS};
+
+    if (levels == SHADOW_LEVELS || (top_entry & paging_present_bits(role)) != 0) {
+        identity.kind = SHADOW_TABLE;
+        identity.source = levels == SHADOW_LEVELS ? root->key.pointer : top_entry & ENTRY_ADDRESS;
+    }
+    if (levels > SHADOW_LEVELS && role_has(role, ROLE_GMET) && (top_entry & PTE_U) == 0)
+        identity.above &= (u8) ~(unsigned)RIGHT_U;
+    u32 number = shadow_page_new(shadow, cpu, (unsigned)(root - shadow->root), SHADOW_LEVELS, &identity);
+    if (number == SHADOW_NONE)
+        return number;
+    struct shadow_page *page = &shadow->pages[number];
+    page->top_entry = top_entry;
+    if (levels > SHADOW_LEVELS)
+        page->top_rights = (u8)shadow_entry_rights(role, levels, top_entry);
+    atomic_release(&page->in_use, true);
+    return number;
+}
+
+/* Flags that are set in tables of one kind may be seen in another: every fault knows it from now on. */
+static void note_format(struct shadow *shadow, enum paging_format_id format)
+{
     if (shadow->first_format == PAGING_NONE)
-        shadow->first_format = (u8)role_format(key->role);
-    shadow->flags_alias |=
-        role_format(key->role) == PAGING_PAE || role_format(key->role) != shadow->first_format;
+        shadow->first_format = (u8)format;
+    if (format == PAGING_PAE || format != shadow->first_format)
+        atomic_store(&shadow->flags_alias, true);
+}
+
+/* NULL: no page is free. */
+static struct shadow_root *make_root(struct shadow *shadow, struct shadow_state *cpu,
+                                     const struct shadow_key *key)
+{
+    struct shadow_root *root = root_slot(shadow, cpu);
+    unsigned index = (unsigned)(root - shadow->root), levels = table_levels(key->role);
+    enum paging_format_id format = role_format(key->role);
+    bool flags = !role_is_ept(key->role) || role_has(key->role, ROLE_EPT_AD);
+
+    note_format(shadow, format);
+    /* Nobody is left in a section that knows the slot's last root, or does not know of the format. */
+    shadow_wait(shadow, cpu);
+    root->key = (struct shadow_key){table_of(key), key->role, key->pat};
+    root->accessed_bit = flags ? paging_formats[format].accessed : 0;
+    root->dirty_bit = flags ? paging_formats[format].dirty : 0;
+    root->top_level = (u8)(levels < SHADOW_LEVELS ? levels : SHADOW_LEVELS);
+    paging_init(&root->paging, key->role);
     if (role_has(key->role, ROLE_NPT))
         shadow_translate_pat(root->pat, key->pat, shadow->config.host_pat);
-    if (levels == SHADOW_LEVELS)
-        identity = (struct shadow_identity){
-            .source = root->key.pointer, .kind = SHADOW_TABLE, .above = RIGHTS_ALL_BUT_SS};
-    root->page = shadow_page_new(shadow, index, SHADOW_LEVELS, &identity);
-    *made = root;
-    return root->page != SHADOW_NONE;
+    u32 page = root_page_new(shadow, cpu, root, top_entry_of(shadow, root));
+    if (page == SHADOW_NONE)
+        return NULL;
+    atomic_add(&root->generation, 1);
+    if (index >= shadow->root_slots)
+        atomic_poke(&shadow->root_slots, index + 1);
+    atomic_release(&root->page, page);
+    return root;
+}
+
+/* It was in use until now. */
+static void unpin(struct shadow *shadow, struct shadow_root *root, u32 clock)
+{
+    root->pins--;
+    root->used = clock;
+    atomic_poke(&shadow->pages[root->page].used, clock);
+}
+
+static struct shadow_root *find_and_pin(struct shadow *shadow, struct shadow_state *cpu,
+                                        const struct shadow_key *key)
+{
+    u32 clock = atomic_add(&shadow->clock, 1) + 1;
+
+    if (cpu->pinned != SHADOW_NONE)
+        unpin(shadow, &shadow->root[cpu->pinned], clock);
+    cpu->pinned = SHADOW_NONE;
+    struct shadow_root *root = find_root(shadow, key);
+    if (root == NULL)
+        root = make_root(shadow, cpu, key);
+    if (root == NULL)
+        return NULL;
+    root->pins++;
+    cpu->pinned = (u32)(root - shadow->root);
+    root->used = clock;
+    atomic_poke(&shadow->pages[root->page].used, clock);
+    return root;
+}
+
+/* The root of that key, which stays as long as this CPU uses no other. NULL: the pool is too small. */
+static struct shadow_root *pinned_root(struct shadow *shadow, struct shadow_state *cpu,
+                                       const struct shadow_key *key)
+{
+    struct shadow_root *root = cpu->pinned != SHADOW_NONE ? &shadow->root[cpu->pinned] : NULL;
+
+    if (root != NULL && key_is(root, key, table_of(key)))
+        return root;
+    do {
+        spin_lock(&shadow->lock);
+        root = find_and_pin(shadow, cpu, key);
+        spin_unlock(&shadow->lock);
+    } while (root == NULL && more_pages(shadow, cpu));
+    return root;
+}
+
+/* Umbra's own map was another when these were made: every root's page is emptied, and tracked anew. */
+static void empty_roots(struct shadow *shadow, struct shadow_state *cpu)
+{
+    for (unsigned i = 0; i < shadow->root_slots; i++) {
+        u32 page = shadow->root[i].page;
+        for (unsigned slot = 0; page != SHADOW_NONE && slot < SHADOW_ENTRIES; slot++) {
+            u64 entry = atomic_acquire(&shadow_table(shadow, page)[slot]);
+            if (slot_present(entry))
+                (void)shadow_entry_drop(shadow, page, slot, entry);
+        }
+        if (page != SHADOW_NONE && shadow->pages[page].identity.kind == SHADOW_TABLE)
+            shadow_track(shadow, page);
+    }
+    cpu->statistics.drops_of_everything++;
+}
+
+/* No fault is filled from when the map changes until own_changes is what it counts. */
+static void follow(struct shadow *shadow, struct shadow_state *cpu, u64 changes)
+{
+    for (unsigned i = 0; i < shadow->root_slots; i++) {
+        if (shadow->root[i].page != SHADOW_NONE)
+            atomic_store(&shadow->pages[shadow->root[i].page].dirty, NULL);
+    }
+    shadow_wait(shadow, cpu);
+    empty_roots(shadow, cpu);
+    atomic_release(&shadow->own_changes, changes);
+}
+
+void shadow_follow_own_map(struct shadow *shadow, struct shadow_cpu *storage)
+{
+    struct shadow_state *cpu = shadow_state_of(storage);
+
+    if (atomic_acquire(&shadow->own_changes) == atomic_acquire(&shadow->config.tdp->changes))
+        return;
+    spin_lock(&shadow->lock);
+    u64 changes = atomic_acquire(&shadow->config.tdp->changes);
+    if (shadow->own_changes != changes)
+        follow(shadow, cpu, changes);
+    spin_unlock(&shadow->lock);
+}
+
+/* False: no page is free. */
+static bool try_renew(struct shadow *shadow, struct shadow_state *cpu, struct shadow_root *root,
+                      u64 top_entry)
+{
+    if (shadow->pages[root->page].top_entry == top_entry)
+        return true;
+    u32 old = root->page, page = root_page_new(shadow, cpu, root, top_entry);
+    if (page == SHADOW_NONE)
+        return false;
+    atomic_store(&root->page, page);
+    atomic_add(&root->generation, 1);
+    shadow_retire(shadow, old);
+    return true;
+}
+
+/* 5-level formats: another top entry has another tree. False: the pool is too small. */
+static bool renew(struct shadow *shadow, struct shadow_state *cpu, struct shadow_root *root)
+{
+    bool done;
+
+    if (table_levels(root->key.role) <= SHADOW_LEVELS)
+        return true;
+    do {
+        spin_lock(&shadow->lock);
+        done = try_renew(shadow, cpu, root, top_entry_of(shadow, root));
+        spin_unlock(&shadow->lock);
+    } while (!done && more_pages(shadow, cpu));
+    shadow_collect(shadow, cpu);
+    return done;
+}
+
+/* What L2 runs on now: from here on the page is not used for anything else. */
+static u32 use_root_page(struct shadow_state *cpu, const struct shadow_root *root)
+{
+    u32 page;
+
+    do {
+        page = atomic_load(&root->page);
+        if (cpu->root_page != page)
+            atomic_store(&cpu->root_page, page);
+    } while (atomic_load(&root->page) != page);
+    return page;
 }
 
 static bool supported(struct paging_role role)
@@ -188,19 +402,24 @@ static bool supported(struct paging_role role)
 
 /* --- tags --- */
 
-/* The tag of (root, l1_tag), or the least recently used, made theirs. */
-static struct shadow_tag *find_tag(struct shadow_tags *tags, u32 handle, u32 l1_tag, bool *made)
+/*
+ * The tag of (root, l1_tag), or the least recently used, made theirs. `known`: L2 may have run here with that
+ * root.
+ */
+static struct shadow_tag *find_tag(struct shadow_state *cpu, u32 handle, u32 l1_tag, bool *made, bool *known)
 {
-    struct shadow_tag *oldest = &tags->tag[0], *last = &tags->tag[tags->last];
+    struct shadow_tag *oldest = &cpu->tag[0], *last = &cpu->tag[cpu->last];
 
-    *made = false;
+    *made = *known = false;
     if (last->in_use && last->handle == handle && last->l1_tag == l1_tag)
         return last;
     for (unsigned i = 0; i < SHADOW_TAGS; i++) {
-        struct shadow_tag *tag = &tags->tag[i];
-        if (tag->in_use && tag->handle == handle && tag->l1_tag == l1_tag)
+        struct shadow_tag *tag = &cpu->tag[i];
+        bool same = tag->in_use && tag->handle == handle;
+        if (same && tag->l1_tag == l1_tag)
             return tag;
-        if (!tag->in_use || (oldest->in_use && tags->clock - tag->used > tags->clock - oldest->used))
+        *known |= same;
+        if (!tag->in_use || (oldest->in_use && cpu->clock - tag->used > cpu->clock - oldest->used))
             oldest = tag;
     }
     *made = true;
@@ -208,100 +427,105 @@ static struct shadow_tag *find_tag(struct shadow_tags *tags, u32 handle, u32 l1_
     return oldest;
 }
 
-static bool nothing_owed(const struct shadow_tag *tag, const struct shadow_root *root)
+/* Does the answer of the last shadow_acquire() hold? */
+static bool nothing_owed(const struct shadow *shadow, const struct shadow_state *cpu,
+                         const struct shadow_tag *tag)
 {
-    return tag->in_use && tag->generation == root->generation && !tag->flush_linear && !root->stale &&
-           root->handle == tag->handle;
-}
-
-static void mark_used(struct shadow *shadow, const struct shadow_tags *tags, struct shadow_tag *tag,
-                      struct shadow_root *root)
-{
-    root->used = shadow->clock;
-    shadow->pages[root->page].used = shadow->clock;
-    tag->used = tags->clock;
-}
-
-bool shadow_renew(struct shadow *shadow, struct shadow_cpu *cpu)
-{
-    struct shadow_tags *tags = tags_of(cpu);
-    struct shadow_tag *tag = &tags->tag[tags->last];
-    struct shadow_root *root = &shadow->root[tag->handle % SHADOW_ROOTS];
-
-    if (shadow->own_changes != shadow->config.tdp->changes || !nothing_owed(tag, root))
+    if (cpu->pinned == SHADOW_NONE)
         return false;
-    shadow->clock++;
-    tags->clock++;
-    mark_used(shadow, tags, tag, root);
+    const struct shadow_root *root = &shadow->root[cpu->pinned];
+    return tag->generation == atomic_acquire(&root->generation) && !tag->flush_linear &&
+           (cpu->stale >> cpu->pinned & 1) == 0 && root->handle == tag->handle &&
+           atomic_acquire(&root->page) == cpu->root_page &&
+           atomic_acquire(&shadow->own_changes) == atomic_acquire(&shadow->config.tdp->changes);
+}
+
+bool shadow_renew(const struct shadow *shadow, struct shadow_cpu *storage)
+{
+    struct shadow_state *cpu = shadow_state_of(storage);
+    struct shadow_tag *tag = &cpu->tag[cpu->last];
+
+    cpu->clock++;
+    if (!nothing_owed(shadow, cpu, tag))
+        return false;
+    tag->used = cpu->clock;
     return true;
 }
 
 /* The tag that was used last, if it still is the one and nothing is to be done. */
-static bool reuse_last(struct shadow *shadow, struct shadow_tags *tags, const struct shadow_key *key,
+static bool reuse_last(const struct shadow *shadow, struct shadow_state *cpu, const struct shadow_key *key,
                        u32 l1_tag, struct shadow_use *use)
 {
-    struct shadow_tag *tag = &tags->tag[tags->last];
-    struct shadow_root *root = &shadow->root[tag->handle % SHADOW_ROOTS];
+    struct shadow_tag *tag = &cpu->tag[cpu->last];
 
-    if (!nothing_owed(tag, root) || tag->l1_tag != l1_tag || !key_is(root, key, table_of(key)))
+    if (!nothing_owed(shadow, cpu, tag) || tag->l1_tag != l1_tag ||
+        !key_is(&shadow->root[cpu->pinned], key, table_of(key)))
         return false;
-    mark_used(shadow, tags, tag, root);
+    tag->used = cpu->clock;
     *use = (struct shadow_use){
-        .root = shadow_table_address(shadow, root->page),
-        .tag = (u16)(tags->first + tags->last),
+        .root = shadow_table_address(shadow, cpu->root_page),
+        .tag = (u16)(cpu->first + cpu->last),
         .handle = tag->handle,
     };
     return true;
 }
 
-enum shadow_acquire_status shadow_acquire(struct shadow *shadow, struct shadow_cpu *cpu,
+/* EPT: what is cached is of the root, whatever the VPID; an ASID that never ran this root holds nothing of
+ * it. L1 owes no flush for what it changed before L2 runs here for the first time. */
+static bool owes_synchronisation(const struct shadow_state *cpu, const struct shadow_root *root,
+                                 const struct shadow_tag *tag, bool made, bool known)
+{
+    return (cpu->stale >> cpu->pinned & 1) != 0 || tag->stale ||
+           (made && (!known || role_has(root->key.role, ROLE_NPT)));
+}
+
+enum shadow_acquire_status shadow_acquire(struct shadow *shadow, struct shadow_cpu *storage,
                                           const struct shadow_key *key, u32 l1_tag, struct shadow_use *use)
 {
-    struct shadow_tags *tags = tags_of(cpu);
-    bool made;
+    struct shadow_state *cpu = shadow_state_of(storage);
+    bool made, known;
 
-    shadow->clock++;
-    tags->clock++;
-    if (shadow->own_changes == shadow->config.tdp->changes && reuse_last(shadow, tags, key, l1_tag, use))
+    cpu->clock++;
+    if (reuse_last(shadow, cpu, key, l1_tag, use))
         return SHADOW_ACQUIRED;
     if (!supported(key->role))
         return SHADOW_ROLE_UNSUPPORTED;
-    shadow_follow_own_map(shadow);
-
-    struct shadow_root *root = find_root(shadow, key);
-    if (root == NULL && !make_root(shadow, key, &root))
+    shadow_follow_own_map(shadow, storage);
+    struct shadow_root *root = pinned_root(shadow, cpu, key);
+    if (root == NULL)
         return SHADOW_NO_PAGES;
-    root->used = shadow->clock;
-    shadow->last_root = (u32)(root - shadow->root);
-    shadow->pages[root->page].used = shadow->clock;
 
-    struct shadow_tag *tag = find_tag(tags, root->handle, l1_tag, &made);
-    /* NPT: an ASID that never ran this root holds nothing of it, and so L1 owes no flush for what it changed.
-     */
-    if (root->stale || tag->stale || (made && role_has(root->key.role, ROLE_NPT)))
-        shadow_synchronise(shadow, root);
+    struct shadow_tag *tag = find_tag(cpu, root->handle, l1_tag, &made, &known);
+    bool owed = owes_synchronisation(cpu, root, tag, made, known);
+    cpu->stale &= ~BIT(cpu->pinned);
+    tag->stale = false;
+    if (!renew(shadow, cpu, root))
+        return SHADOW_NO_PAGES;
+    if (owed)
+        shadow_synchronise(shadow, cpu, root);
 
+    /* Before the page is read: a newer page with an older generation is flushed once too often. */
+    u32 generation = atomic_acquire(&root->generation);
     *use = (struct shadow_use){
-        .root = shadow_table_address(shadow, root->page),
-        .tag = (u16)(tags->first + (tag - tags->tag)),
-        .flush_tables = made || tag->generation != root->generation,
+        .root = shadow_table_address(shadow, use_root_page(cpu, root)),
+        .tag = (u16)(cpu->first + (tag - cpu->tag)),
+        .flush_tables = owed || made || tag->generation != generation,
         .flush_linear = tag->flush_linear,
         .handle = tag->handle,
     };
-    shadow->statistics.flushes += use->flush_tables || use->flush_linear;
-    tag->generation = root->generation;
+    cpu->statistics.flushes += use->flush_tables || use->flush_linear;
+    tag->generation = generation;
     tag->flush_linear = false;
-    tag->stale = false;
-    tag->used = tags->clock;
-    tags->last = (u16)(tag - tags->tag);
+    tag->used = cpu->clock;
+    cpu->last = (u16)(tag - cpu->tag);
     return SHADOW_ACQUIRED;
 }
 
 const struct paging *shadow_paging(const struct shadow *shadow, u32 handle, u64 *pointer)
 {
-    const struct shadow_root *root = &shadow->root[handle % SHADOW_ROOTS];
+    const struct shadow_root *root = shadow_root_of(shadow, handle);
 
-    if (root->page == SHADOW_NONE || root->handle != handle)
+    if (root == NULL)
         return NULL;
     *pointer = root->key.pointer;
     return &root->paging;
@@ -320,49 +544,45 @@ enum walk_status shadow_translate(const struct shadow *shadow, u32 handle, l2_gp
 
 /* --- invalidation by L1 --- */
 
-static void invalidate(struct shadow *shadow, struct shadow_root *root)
+void shadow_invalidate_pointer(struct shadow *shadow, struct shadow_cpu *storage, u64 pointer)
 {
-    root->stale = true;
-    root->generation++;
-    shadow->repeated.count = 0;
-}
-
-void shadow_invalidate_pointer(struct shadow *shadow, u64 pointer)
-{
+    struct shadow_state *cpu = shadow_state_of(storage);
     u64 table = pointer & ENTRY_ADDRESS;
 
-    for (unsigned i = 0; i < shadow->root_slots; i++) {
-        if ((shadow->root[i].key.pointer & ENTRY_ADDRESS) == table)
-            invalidate(shadow, &shadow->root[i]);
+    shadow_enter(cpu);
+    for (unsigned i = 0; i < atomic_peek(&shadow->root_slots); i++) {
+        const struct shadow_root *root = &shadow->root[i];
+        if (atomic_acquire(&root->page) != SHADOW_NONE && (root->key.pointer & ENTRY_ADDRESS) == table)
+            cpu->stale |= BIT(i);
     }
+    shadow_leave(cpu);
+    cpu->repeated.count = 0;
 }
 
-static void invalidate_tags(struct shadow_cpu *cpu, u32 l1_tag, bool tables)
+static void invalidate_tags(struct shadow_state *cpu, u32 l1_tag, bool tables)
 {
-    struct shadow_tags *tags = tags_of(cpu);
-
     for (unsigned i = 0; i < SHADOW_TAGS; i++) {
-        if (l1_tag != SHADOW_ALL_TAGS && tags->tag[i].l1_tag != l1_tag)
+        if (l1_tag != SHADOW_ALL_TAGS && cpu->tag[i].l1_tag != l1_tag)
             continue;
-        tags->tag[i].flush_linear = true;
-        tags->tag[i].stale |= tables;
+        cpu->tag[i].flush_linear = true;
+        cpu->tag[i].stale |= tables;
     }
 }
 
-void shadow_invalidate_all(struct shadow *shadow, struct shadow_cpu *cpu)
+void shadow_invalidate_all(struct shadow_cpu *cpu)
 {
-    for (unsigned i = 0; i < shadow->root_slots; i++)
-        invalidate(shadow, &shadow->root[i]);
-    invalidate_tags(cpu, SHADOW_ALL_TAGS, true);
+    shadow_state_of(cpu)->stale = ~0ull;
+    shadow_state_of(cpu)->repeated.count = 0;
+    invalidate_tags(shadow_state_of(cpu), SHADOW_ALL_TAGS, true);
 }
 
-void shadow_invalidate_l1_tag(struct shadow *shadow, struct shadow_cpu *cpu, u32 l1_tag)
+void shadow_invalidate_l1_tag(struct shadow_cpu *cpu, u32 l1_tag)
 {
-    shadow->repeated.count = 0;
-    invalidate_tags(cpu, l1_tag, true);
+    shadow_state_of(cpu)->repeated.count = 0;
+    invalidate_tags(shadow_state_of(cpu), l1_tag, true);
 }
 
 void shadow_invalidate_linear(struct shadow_cpu *cpu, u32 l1_tag)
 {
-    invalidate_tags(cpu, l1_tag, false);
+    invalidate_tags(shadow_state_of(cpu), l1_tag, false);
 }

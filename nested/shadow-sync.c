@@ -2,11 +2,10 @@
 /*
  * Bringing shadow tables up to date after L1 has invalidated translations: of the tables that L1 may have
  * written since the last time, each entry that is present is compared with the entry of L1 from which it was
- * made, and dropped if that has changed. Nothing is ever added here: L2's next access does.
+ * made, and dropped if that has changed. Nothing is ever added here: L2's next access does. No lock is held;
+ * what is done at a time is one page, or the flags of 64.
  */
 #include "nested/shadow-internal.h"
-
-#include "arch/string.h"
 
 u64 shadow_source_address(const struct shadow *shadow, const struct shadow_page *page, unsigned slot)
 {
@@ -32,127 +31,155 @@ static bool source_changed(const struct shadow *shadow, const struct shadow_page
     return status != MEMORY_OK || now != expected;
 }
 
-static void compare_page(struct shadow *shadow, u32 number)
+static void compare_page(struct shadow *shadow, struct shadow_state *cpu, u32 number)
 {
     const struct shadow_page *page = &shadow->pages[number];
     const u64 *table = shadow_table(shadow, number);
     const u64 *snapshot = shadow_snapshot(shadow, number);
 
-    shadow->statistics.tables_compared++;
+    cpu->statistics.tables_compared++;
     for (unsigned slot = 0; slot < SHADOW_ENTRIES; slot++) {
-        if (table[slot] == 0 || !source_changed(shadow, page, slot, snapshot[slot]))
+        u64 entry = atomic_acquire(&table[slot]);
+        if (!slot_present(entry) || !source_changed(shadow, page, slot, atomic_peek(&snapshot[slot])))
             continue;
-        shadow_entry_drop(shadow, number, slot);
-        shadow->statistics.entries_dropped++;
+        cpu->statistics.entries_dropped += shadow_entry_drop(shadow, number, slot, entry);
     }
 }
 
 /*
- * The dirty flag is cleared before the entries are read, and what it has told is used up: so all shadow pages
- * of that frame are compared, those of other roots too. Comparing early what L1 has not invalidated there is
- * allowed. A comparison frees only pages of lower levels than its own in the same tree, but these may be of
- * the same frame.
+ * The flag is cleared, and what it has told is noted: before, for those who come to see the flag clear and
+ * must not think that nothing was written; and after, for what was written until it was clear.
  */
-static void compare_frame(struct shadow *shadow, u32 number)
+static void harvest(struct shadow *shadow, const struct shadow_page *page, u64 *dirty)
 {
-    u64 frame = shadow->pages[number].identity.source >> PAGE_SHIFT;
-    u32 next;
+    shadow_note_write(shadow, page->written);
+    (void)tdp_clear_dirty(shadow->config.tdp, dirty, page->changes);
+    shadow_note_write(shadow, page->written);
+}
 
-    (void)tdp_clear_dirty(shadow->config.tdp, shadow->pages[number].dirty, shadow->own_changes);
-    for (u32 i = shadow_first_of_frame(shadow, frame); i != SHADOW_NONE; i = next) {
-        compare_page(shadow, i);
-        next = shadow_next_of_frame(shadow, i, frame);
+enum { NOTHING_OWED = 0, COMPARISON_OWED = 1, SHOOTDOWN_OWED = 2 };
+
+static __attribute__((noinline)) unsigned look_closer(struct shadow *shadow, const struct shadow_page *page)
+{
+    u64 *dirty = atomic_acquire(&page->dirty);
+
+    if (dirty == NULL)
+        return COMPARISON_OWED;
+    if (tdp_is_dirty(shadow->config.tdp, dirty))
+        harvest(shadow, page, dirty);
+    return COMPARISON_OWED | SHOOTDOWN_OWED;
+}
+
+/* The flag is read before the number. `flag`: D of Umbra's own map. */
+static inline bool is_unwritten(const struct shadow_page *page, u64 flag, const u64 *written)
+{
+    const u64 *dirty = atomic_peek(&page->dirty);
+
+    return dirty != NULL && (atomic_acquire(dirty) & flag) == 0 &&
+           atomic_load(&written[page->written]) <= atomic_peek(&page->seen);
+}
+
+/* Which of these pages can L2 write by now? */
+static void distrust(struct shadow *shadow, u64 bits, struct shadow_page *pages)
+{
+    for (; bits != 0; bits &= bits - 1) {
+        struct shadow_page *page = &pages[__builtin_ctzll(bits)];
+        if (shadow_may_be_written(shadow, page->identity.source))
+            atomic_poke(&page->dirty, NULL);
     }
 }
 
-void shadow_set_top(struct shadow *shadow, struct shadow_root *root, u64 entry)
+/* What is owed for the pages of one word of `tracked`. */
+static unsigned look_at_word(struct shadow *shadow, struct shadow_state *cpu, const u64 *word,
+                             struct shadow_page *pages, bool news)
 {
-    struct paging_role role = root->key.role;
-    unsigned above = RIGHTS_ALL_BUT_SS;
-    bool present = (entry & paging_present_bits(role)) != 0;
+    const u64 *written = shadow->written;
+    u64 flag = shadow->format.format == TDP_NPT ? PTE_D : EPTE_D;
+    unsigned owed = NOTHING_OWED;
 
-    if (role_has(role, ROLE_GMET) && (entry & PTE_U) == 0)
-        above &= ~(unsigned)RIGHT_U;
-    root->top_entry = entry;
-    root->top_rights = (u8)shadow_entry_rights(role, SHADOW_LEVELS + 1, entry);
-    shadow_page_become(shadow, root->page,
-                       &(struct shadow_identity){
-                           .source = entry & ENTRY_ADDRESS,
-                           .kind = present ? SHADOW_TABLE : SHADOW_TOP,
-                           .above = (u8)above,
-                       });
+    shadow_enter(cpu);
+    u64 bits = atomic_load(word);
+    if (news)
+        distrust(shadow, bits, pages);
+    for (; bits != 0; bits &= bits - 1) {
+        const struct shadow_page *page = &pages[__builtin_ctzll(bits)];
+        if (__builtin_expect(!is_unwritten(page, flag, written), 0))
+            owed |= look_closer(shadow, page);
+    }
+    shadow_leave(cpu);
+    return owed;
 }
 
-/* 5-level formats: the entry for addresses below 2^48; no memory counts as not present. */
-static void refresh_top(struct shadow *shadow, struct shadow_root *root)
+static unsigned look_at_all(struct shadow *shadow, struct shadow_state *cpu, struct shadow_root *root)
 {
-    u64 entry;
+    u32 words = (shadow->config.pages + 63) / 64, known = atomic_load(&shadow->news);
+    bool news = known != atomic_acquire(&root->news);
+    unsigned owed = NOTHING_OWED;
 
-    if (paging_formats[role_format(root->key.role)].levels <= SHADOW_LEVELS)
+    for (u64 bits = atomic_load(&root->tracked_words); bits != 0; bits &= bits - 1) {
+        for (u32 word = (u32)__builtin_ctzll(bits); word < words; word += 64)
+            owed |= look_at_word(shadow, cpu, &root->tracked[word], &shadow->pages[(size_t)word * 64], news);
+    }
+    if (news)
+        atomic_release(&root->news, known);
+    return owed;
+}
+
+/* A page that is not tracked any more needs no comparison. */
+static void compare_if_owed(struct shadow *shadow, struct shadow_state *cpu, const struct shadow_root *root,
+                            u32 number, u64 noticed)
+{
+    struct shadow_page *page = &shadow->pages[number];
+
+    shadow_enter(cpu);
+    if ((atomic_acquire(&root->tracked[number / 64]) & BIT(number % 64)) != 0 &&
+        (atomic_peek(&page->dirty) == NULL ||
+         atomic_load(&shadow->written[page->written]) > atomic_peek(&page->seen))) {
+        compare_page(shadow, cpu, number);
+        atomic_release(&page->seen, noticed);
+    }
+    shadow_leave(cpu);
+}
+
+/* `noticed`: the last write that was noticed before the waits. */
+static void compare_all(struct shadow *shadow, struct shadow_state *cpu, const struct shadow_root *root,
+                        u64 noticed)
+{
+    u32 words = (shadow->config.pages + 63) / 64;
+
+    for (u32 word = 0; word < words; word++) {
+        for (u64 bits = atomic_acquire(&root->tracked[word]); bits != 0; bits &= bits - 1)
+            compare_if_owed(shadow, cpu, root, word * 64 + (u32)__builtin_ctzll(bits), noticed);
+    }
+}
+
+/*
+ * Twice it waits for faults of other CPUs that have read an entry of L1 and may not yet have laid their own:
+ * before the first look, so that what they lay is seen; and before the comparison, since the flags that the
+ * look has used up were also those of L1's writes that such a fault has missed. Before that comes the
+ * shoot-down: until it ends, other CPUs may write to tables without setting a flag. What is noticed after the
+ * look is for those to compare who noticed it.
+ */
+void shadow_synchronise(struct shadow *shadow, struct shadow_state *cpu, struct shadow_root *root)
+{
+    cpu->statistics.synchronisations++;
+    shadow_wait(shadow, cpu);
+    unsigned owed = look_at_all(shadow, cpu, root);
+    if (owed == NOTHING_OWED)
         return;
-    if (paging_load_u64(shadow->config.memory, root->key.pointer, &entry) != MEMORY_OK)
-        entry = 0;
-    if (entry != root->top_entry)
-        shadow_set_top(shadow, root, entry);
-}
-
-void shadow_synchronise(struct shadow *shadow, struct shadow_root *root)
-{
-    u32 next;
-
-    shadow->statistics.synchronisations++;
-    root->stale = false;
-    refresh_top(shadow, root);
-    for (u32 i = root->tracked; i != SHADOW_NONE; i = next) {
-        const struct shadow_page *page = &shadow->pages[i];
-        bool written = page->dirty != NULL && tdp_is_dirty(shadow->config.tdp, page->dirty);
-        next = page->tracked_next;
-        if (!written && !page->always)
-            continue;
-        /* Of the pages that a comparison frees, one may be the next. */
-        shadow->sync_next = next;
-        if (written)
-            compare_frame(shadow, i);
-        else
-            compare_page(shadow, i);
-        next = shadow->sync_next;
+    u64 noticed = atomic_load(&shadow->writes);
+    if ((owed & SHOOTDOWN_OWED) != 0) {
+        shadow_shoot_down(shadow, cpu);
+        shadow_wait(shadow, cpu);
     }
-    shadow->sync_next = SHADOW_NONE;
+    compare_all(shadow, cpu, root, noticed);
+    shadow_collect(shadow, cpu);
 }
 
 void shadow_wrote(struct shadow *shadow, gpa_t address, u64 bytes)
 {
     u64 last = (address.raw + bytes - 1) >> PAGE_SHIFT;
 
-    for (u64 frame = address.raw >> PAGE_SHIFT; bytes != 0 && frame <= last; frame++) {
-        for (u32 i = shadow_first_of_frame(shadow, frame); i != SHADOW_NONE;
-             i = shadow_next_of_frame(shadow, i, frame))
-            shadow->pages[i].always = true;
-    }
-}
-
-void shadow_drop_everything(struct shadow *shadow)
-{
-    u64 limit = shadow->config.memory_limit;
-
-    shadow->statistics.drops_of_everything++;
-    for (unsigned i = 0; i < SHADOW_ROOTS; i++) {
-        struct shadow_root *root = &shadow->root[i];
-        if (root->page == SHADOW_NONE)
-            continue;
-        struct shadow_identity same = shadow->pages[root->page].identity;
-        shadow_page_become(shadow, root->page, &same);
-    }
-    /* No entry is left through which L2 could write. */
-    memset(shadow->writable_4k, 0, limit / PAGE_SIZE / 8 + 8);
-    memset(shadow->writable_2m, 0, limit / MIB(2) / 8 + 8);
-}
-
-void shadow_follow_own_map(struct shadow *shadow)
-{
-    if (shadow->own_changes == shadow->config.tdp->changes)
-        return;
-    shadow->own_changes = shadow->config.tdp->changes;
-    shadow->own_leaf.present = false;
-    shadow_drop_everything(shadow);
+    for (u64 frame = address.raw >> PAGE_SHIFT; bytes != 0 && frame <= last; frame++)
+        shadow_note_write(shadow, shadow_written_index(shadow, frame << PAGE_SHIFT));
 }

@@ -14,8 +14,8 @@
  * notes; the work is done by the next shadow_acquire(), when L1 has made all its changes.
  * - after Umbra itself wrote into L1's memory: shadow_wrote().
  *
- * Locking: the caller's; one CPU at a time is inside, and no other CPU runs L2 meanwhile. struct shadow_cpu
- * is used by its own CPU only.
+ * Locking: none is the caller's. Any number of CPUs may be inside; struct shadow_cpu is used by its own CPU
+ * only. How they keep out of each other's way: docs/nested.md, "Several CPUs".
  */
 #ifndef UMBRA_NESTED_SHADOW_H
 #define UMBRA_NESTED_SHADOW_H
@@ -35,8 +35,11 @@ static inline l2_gpa_t l2_gpa(u64 raw)
 }
 
 enum {
-    SHADOW_ROOTS = 16, /* L1 roots that are shadowed at a time; the least recently used one makes room */
-    SHADOW_TAGS = 32,  /* VPIDs or ASIDs used for L2, per CPU */
+    /* L1 roots that are shadowed at a time, besides those that CPUs use now; the least recently used one
+     * makes room */
+    SHADOW_ROOTS = 16,
+    SHADOW_TAGS = 32, /* VPIDs or ASIDs used for L2, per CPU */
+    SHADOW_CPUS_MAX = 64,
     SHADOW_PAGES_MIN =
         16, /* for tests; one instruction may need some hundred pages, so a machine has thousands */
 };
@@ -57,7 +60,15 @@ struct shadow_config {
         *memory;      /* of L1, by its guest-physical addresses; lives as long as the shadow */
     u64 memory_limit; /* one past the highest address of L1's RAM: memmap_ram_top() */
     u64 host_pat;     /* NPT: IA32_PAT that is in force while Umbra runs (VMRUN saves it as the host's) */
-    u32 pages;        /* in the pool, at least SHADOW_PAGES_MIN; each costs a little over 8 KByte */
+    u32 cpus;         /* that may call in, 1 to SHADOW_CPUS_MAX */
+    /*
+     * Returns when no CPU uses a translation that it had cached before the call, of L1 or of L2, or a flag of
+     * Umbra's own map that it had cached as set. Called without locks and outside of all functions below on
+     * this CPU's part, while other CPUs may be anywhere, in it too; not before a second one has come
+     * to shadow_cpu_init(), which had `owner`.
+     */
+    void (*shoot_down)(void *owner);
+    u32 pages;                 /* in the pool, at least SHADOW_PAGES_MIN; each costs a little over 8 KByte */
     bool advanced_information; /* EPT: bit 22 of IA32_VMX_EPT_VPID_CAP as L1 sees it */
     /*
      * Page-modification logging for L1, or NULL: called when an access of L2 is about to set flags in L1's
@@ -68,7 +79,7 @@ struct shadow_config {
     void *context;
 };
 
-/* Since the start; for reports, tests and benchmarks. */
+/* Since the start, of all CPUs; for reports, tests and benchmarks. Words only. */
 struct shadow_statistics {
     u64 faults, filled, reflected, policy, spurious;
     u64 pages_used, pages_evicted, roots_evicted;
@@ -86,17 +97,17 @@ struct shadow; /* nested/shadow-internal.h; one object, made by shadow_init() */
  * returned; a second call (host tests) makes it anew.
  */
 struct shadow *shadow_init(const struct shadow_config *config);
-const struct shadow_statistics *shadow_statistics(const struct shadow *shadow);
+void shadow_statistics(const struct shadow *shadow, struct shadow_statistics *sum);
 
 enum { SHADOW_CPU_BYTES = 1536 };
 /*
- * Storage for the tags of one CPU; the VPIDs or ASIDs first_tag to first_tag + SHADOW_TAGS - 1 are L2's from
- * now on. All their translations are flushed at first use.
+ * Storage for one CPU, once for each; the VPIDs or ASIDs first_tag to first_tag + SHADOW_TAGS - 1 are L2's
+ * from now on. All their translations are flushed at first use.
  */
 struct shadow_cpu {
     u64 opaque[SHADOW_CPU_BYTES / 8];
 };
-void shadow_cpu_init(struct shadow_cpu *cpu, u16 first_tag);
+void shadow_cpu_init(struct shadow *shadow, struct shadow_cpu *cpu, u16 first_tag, void *owner);
 
 /* --- roots --- */
 
@@ -136,10 +147,12 @@ enum shadow_acquire_status shadow_acquire(struct shadow *shadow, struct shadow_c
  * Instead of shadow_acquire() with the same key and tag as the last one on this CPU, if that succeeded: true
  * if its answer still holds, with no flush owed; else shadow_acquire() has to be called.
  */
-bool shadow_renew(struct shadow *shadow, struct shadow_cpu *cpu);
+bool shadow_renew(const struct shadow *shadow, struct shadow_cpu *cpu);
 
-/* For mm/walk.h and mm/linear.h: L1's tables as second stage (linear_context.host and host_root). NULL if
- * gone. */
+/*
+ * For mm/walk.h and mm/linear.h: L1's tables as second stage (linear_context.host and host_root), as they are
+ * until this CPU acquires another root. NULL if gone.
+ */
 const struct paging *shadow_paging(const struct shadow *shadow, u32 handle, u64 *pointer);
 
 /*
@@ -188,7 +201,8 @@ enum shadow_outcome {
      * flush.
      */
     SHADOW_UMBRA_MEMORY,
-    SHADOW_STALE, /* the handle's root was evicted: acquire again and re-enter; L2 meets the fault again */
+    SHADOW_STALE, /* the handle's root is gone or outdated: acquire again and re-enter; the fault comes again
+                   */
     SHADOW_NO_PROGRESS, /* SHADOW_REPEAT_LIMIT times the same fault with nothing left to fill: end with a
                            report */
 };
@@ -215,18 +229,21 @@ struct shadow_result {
  * shadow entries for that address are dropped in all roots with the same table address (EP4TA), since a
  * violation invalidates them and L1 may change the entry without an INVEPT.
  */
-enum shadow_outcome shadow_fault(struct shadow *shadow, u32 handle, const struct shadow_access *access,
-                                 struct shadow_result *result);
+enum shadow_outcome shadow_fault(struct shadow *shadow, struct shadow_cpu *cpu, u32 handle,
+                                 const struct shadow_access *access, struct shadow_result *result);
 
-/* --- invalidation by L1 --- */
+/*
+ * --- invalidation by L1 ---
+ * What it owes is owed by the CPU that executed it. What is found to have changed is dropped for all.
+ */
 
 /* INVEPT single-context: all roles of the roots whose pointer has the same bits 51:12. */
-void shadow_invalidate_pointer(struct shadow *shadow, u64 pointer);
+void shadow_invalidate_pointer(struct shadow *shadow, struct shadow_cpu *cpu, u64 pointer);
 /* INVEPT global. AMD: TLB_CONTROL "flush all". */
-void shadow_invalidate_all(struct shadow *shadow, struct shadow_cpu *cpu);
+void shadow_invalidate_all(struct shadow_cpu *cpu);
 /* AMD: TLB_CONTROL "flush this guest's", full or non-global: what is cached for an ASID of L1, of both
  * stages. */
-void shadow_invalidate_l1_tag(struct shadow *shadow, struct shadow_cpu *cpu, u32 l1_tag);
+void shadow_invalidate_l1_tag(struct shadow_cpu *cpu, u32 l1_tag);
 
 #define SHADOW_ALL_TAGS 0xffffffffu
 /*
@@ -237,13 +254,16 @@ void shadow_invalidate_l1_tag(struct shadow *shadow, struct shadow_cpu *cpu, u32
 void shadow_invalidate_linear(struct shadow_cpu *cpu, u32 l1_tag);
 
 /*
+ * Umbra's own map has changed: nothing that was made from it before can be reached when this returns, but
+ * what a CPU has cached. To be called between the change and the flush of all CPUs that ends it, so that none
+ * makes something old of it after that flush. (A single CPU need not: shadow_acquire() does it.)
+ */
+void shadow_follow_own_map(struct shadow *shadow, struct shadow_cpu *cpu);
+
+/*
  * Umbra itself has written [address, address + bytes) of L1's memory (an operand of an emulated instruction,
  * a vmcs12): hardware sets no dirty flag for that. Cheap where no L1 table is.
  */
 void shadow_wrote(struct shadow *shadow, gpa_t address, u64 bytes);
-
-/* Forgets everything but the roots themselves; all tags get flushed. Changes of *config.tdp are noticed
- * without it. */
-void shadow_drop_everything(struct shadow *shadow);
 
 #endif

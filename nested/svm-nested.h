@@ -115,6 +115,8 @@ void nested_svm_set_l2_gif(struct svm_vcpu *svm);
 
 /* svm-translation.c: nested paging, ASIDs and TLB flushes. */
 bool nested_svm_translation_init(struct vcpu *vcpu);
+/* See vcpu/nested.h. */
+void nested_svm_own_map_changed(struct vcpu *vcpu);
 /* Before each entry of L2: nCR3, ASID and TLB_CONTROL of vmcb02. */
 void nested_svm_translate(struct vcpu *vcpu);
 /* vmcb12's TLB_CONTROL at VMRUN, if it is not 0. */

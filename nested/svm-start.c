@@ -67,6 +67,7 @@ static struct nested_hooks hooks = {
     .svm_l2_exit = nested_svm_l2_exit,
     .msr_read = read_msr,
     .msr_write = write_msr,
+    .own_map_changed = nested_svm_own_map_changed,
     .cpuid = show_svm,
 };
 

@@ -11,6 +11,7 @@
 #include "mm/frame.h"
 #include "mm/guest-paging.h"
 #include "mm/memmap.h"
+#include "nested/nested.h"
 #include "nested/svm-nested.h"
 #include "svm/capability.h"
 #include "svm/event.h"
@@ -30,6 +31,8 @@ static struct shadow *make_shadow(void)
     config = (struct shadow_config){
         .tdp = &machine.tdp,
         .memory = &guest_paging_memory,
+        .cpus = CPUS_MAX,
+        .shoot_down = nested_shoot_down,
         .memory_limit = memmap_ram_top(&guest_memmap),
         .host_pat = rdmsr(MSR_IA32_PAT),
         .pages = (u32)min_u64(frame_free_count() / SHADOW_POOL_SHARE, SHADOW_POOL_MAX),
@@ -44,13 +47,22 @@ bool nested_svm_translation_init(struct vcpu *vcpu)
     if (the_shadow == NULL)
         the_shadow = make_shadow();
     nested->shadow = the_shadow;
+    if (the_shadow == NULL)
+        return false;
     /* ASIDs are a CPU's own; L1's is the one below. One more than the shadow's is for L2 on Umbra's own
      * tables. */
     nested->first_asid = svm_of(vcpu)->vmcb->control.asid + 1;
     nested->one_asid = cpuid(CPUID_SVM, 0).ebx <= nested->first_asid + SHADOW_TAGS;
-    shadow_cpu_init(&nested->shadow_cpu, (u16)nested->first_asid);
+    shadow_cpu_init(the_shadow, &nested->shadow_cpu, (u16)nested->first_asid, vcpu);
     nested->direct_flush = true;
-    return nested->shadow != NULL;
+    return true;
+}
+
+/* A CPU that has not come so far yet uses no shadow either. */
+void nested_svm_own_map_changed(struct vcpu *vcpu)
+{
+    if (the_shadow != NULL && vcpu->nested != NULL)
+        shadow_follow_own_map(the_shadow, &nested_svm_of(vcpu)->shadow_cpu);
 }
 
 /* --- before an entry --- */
@@ -129,11 +141,11 @@ void nested_svm_obey_tlb_control(struct nested_svm *nested, u8 tlb_control)
     switch (tlb_control) {
     case TLB_CONTROL_FLUSH_GUEST:
     case TLB_CONTROL_FLUSH_NON_GLOBAL:
-        shadow_invalidate_l1_tag(nested->shadow, &nested->shadow_cpu, asid);
+        shadow_invalidate_l1_tag(&nested->shadow_cpu, asid);
         nested->direct_flush = nested->direct_flush || nested->direct_asid == asid;
         break;
     default: /* 1; and what is reserved flushes all, which is never wrong */
-        shadow_invalidate_all(nested->shadow, &nested->shadow_cpu);
+        shadow_invalidate_all(&nested->shadow_cpu);
         nested->direct_flush = true;
         break;
     }
@@ -173,7 +185,7 @@ static enum exit_action shadow_npf(struct vcpu *vcpu)
         .rip = vmcb02->save.rip,
     };
 
-    switch (shadow_fault(nested->shadow, nested->handle, &access, &result)) {
+    switch (shadow_fault(nested->shadow, &nested->shadow_cpu, nested->handle, &access, &result)) {
     case SHADOW_REFLECT:
     case SHADOW_MISCONFIGURED:
         nested_svm_reflect(vcpu, VMEXIT_NPF, result.exit_info_1, access.address.raw);

@@ -48,7 +48,7 @@ static void enter_without_vpid(struct vcpu *vcpu, const struct vmcs12 *vmcs12)
     /* That of the exit before is made up for, too. */
     nested_vmx_invalidate_linear(vcpu, 0);
     if ((vmcs12_secondary(vmcs12) & SECONDARY_PML) != 0)
-        shadow_invalidate_pointer(nested_vmx_shadow(), vmcs12->ept_pointer);
+        shadow_invalidate_pointer(nested_vmx_shadow(), nested_vmx_shadow_cpu(vcpu), vmcs12->ept_pointer);
 }
 
 enum exit_action nested_vmx_enter(struct vcpu *vcpu, bool launch)

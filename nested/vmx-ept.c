@@ -11,6 +11,7 @@
 #include "mm/guest-mem.h"
 #include "mm/guest-paging.h"
 #include "mm/memmap.h"
+#include "nested/nested.h"
 #include "nested/vmx-capability.h"
 #include "nested/vmx-check.h"
 #include "nested/vmx-vmcs02.h"
@@ -66,6 +67,8 @@ struct shadow *nested_vmx_shadow(void)
     config = (struct shadow_config){
         .tdp = &machine.tdp,
         .memory = &guest_paging_memory,
+        .cpus = CPUS_MAX,
+        .shoot_down = nested_shoot_down,
         .memory_limit = memmap_ram_top(&guest_memmap),
         .pages = (u32)min_u64(frame_free_count() / SHADOW_POOL_SHARE, SHADOW_POOL_MAX),
         .advanced_information = advanced_information(),
@@ -73,6 +76,13 @@ struct shadow *nested_vmx_shadow(void)
     };
     the_shadow = shadow_init(&config);
     return the_shadow;
+}
+
+/* A CPU that has not come so far yet uses no shadow either. */
+void nested_vmx_own_map_changed(struct vcpu *vcpu)
+{
+    if (the_shadow != NULL && vcpu->nested != NULL)
+        shadow_follow_own_map(the_shadow, nested_vmx_shadow_cpu(vcpu));
 }
 
 struct shadow_cpu *nested_vmx_shadow_cpu(const struct vcpu *vcpu)
@@ -323,8 +333,8 @@ bool l2_second_level_allows(struct vcpu *vcpu, const struct shadow_access *acces
 {
     const struct second_level_fault fault = {linear, access->address.raw};
     struct shadow_result result;
-    enum shadow_outcome outcome =
-        shadow_fault(the_shadow, nested_vmx_of(vcpu)->vmcs02->use.handle, access, &result);
+    enum shadow_outcome outcome = shadow_fault(the_shadow, nested_vmx_shadow_cpu(vcpu),
+                                               nested_vmx_of(vcpu)->vmcs02->use.handle, access, &result);
 
     return !stopped_by_l1(vcpu, &fault, outcome, &result, access->supplied, action);
 }
@@ -357,7 +367,8 @@ enum exit_action l2_second_level_exit(struct vcpu *vcpu, u32 reason)
     if (!l1_uses_ept(&nested->vmcs12) && reason == REASON_EPT_VIOLATION)
         return vmx_violation_exit(vcpu);
     struct shadow_access access = access_of(qualification);
-    enum shadow_outcome outcome = shadow_fault(the_shadow, nested->vmcs02->use.handle, &access, &result);
+    enum shadow_outcome outcome =
+        shadow_fault(the_shadow, nested_vmx_shadow_cpu(vcpu), nested->vmcs02->use.handle, &access, &result);
     switch (outcome) {
     case SHADOW_FILLED:
     case SHADOW_STALE:

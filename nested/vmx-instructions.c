@@ -459,9 +459,9 @@ static enum exit_action invept_for_l1(struct vcpu *vcpu)
     if (descriptor.reserved != 0)
         return nested_vmx_fail(vcpu, VMX_ERROR_INVALIDATION_OPERAND);
     if (type == INVEPT_ALL_CONTEXTS)
-        shadow_invalidate_all(nested_vmx_shadow(), nested_vmx_shadow_cpu(vcpu));
+        shadow_invalidate_all(nested_vmx_shadow_cpu(vcpu));
     else if (vmx_check_eptp(&nested_vmx_capability, descriptor.ept_pointer))
-        shadow_invalidate_pointer(nested_vmx_shadow(), descriptor.ept_pointer);
+        shadow_invalidate_pointer(nested_vmx_shadow(), nested_vmx_shadow_cpu(vcpu), descriptor.ept_pointer);
     else
         return nested_vmx_fail(vcpu, VMX_ERROR_INVALIDATION_OPERAND);
     nested_vmx_of(vcpu)->invepts++;

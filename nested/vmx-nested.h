@@ -174,6 +174,8 @@ void nested_vmx_save_state(struct vcpu *vcpu);
 
 /* --- vmx-ept.c --- */
 
+/* See vcpu/nested.h. */
+void nested_vmx_own_map_changed(struct vcpu *vcpu);
 /* Of the machine, made by the first nested_vmx_transitions_init(): for INVEPT, and for shadow_wrote(). */
 struct shadow *nested_vmx_shadow(void);
 struct shadow_cpu *nested_vmx_shadow_cpu(const struct vcpu *vcpu);

@@ -47,6 +47,7 @@ static const struct nested_hooks hooks = {
     .l2_entry_failed = nested_vmx_l2_entry_failed,
     .msr_read = read_msr,
     .msr_write = write_msr,
+    .own_map_changed = nested_vmx_own_map_changed,
     .cpuid = show_vmx,
 };
 

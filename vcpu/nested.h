@@ -39,6 +39,9 @@ struct nested_hooks {
     /* MSRs that belong to virtualization. False: #GP(0). */
     bool (*msr_read)(struct vcpu *vcpu, u32 msr, u64 *value);
     bool (*msr_write)(struct vcpu *vcpu, u32 msr, u64 value);
+    /* machine.tdp has changed, and will be flushed: what was made from it for this CPU's and other CPUs' L2s
+     * is not to be found any more. The lock of vcpu/shootdown.h is held. */
+    void (*own_map_changed)(struct vcpu *vcpu);
     /* After all other corrections: shows L1 the features that `regs` had lost. */
     void (*cpuid)(u32 leaf, u32 subleaf, struct cpuid_regs *regs);
 };

@@ -5,6 +5,7 @@
 #include "arch/cpu.h"
 #include "arch/print.h"
 #include "drivers/local-apic.h"
+#include "vcpu/nested.h"
 #include "vcpu/vendor.h"
 
 enum {
@@ -94,6 +95,8 @@ static void wait_for(const struct vcpu *self, const struct vcpu *other, u64 want
 
 void shootdown(struct vcpu *vcpu)
 {
+    if (nested_hooks != NULL)
+        nested_hooks->own_map_changed(vcpu);
     u64 retired = tdp_flush_begins(&machine.tdp);
     u64 wanted = atomic_add(&generation, 1) + 1;
 

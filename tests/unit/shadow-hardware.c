@@ -355,7 +355,7 @@ enum shadow_outcome hardware_run(struct hardware_use *use, const struct world_ac
             .supplied = world_supplied_bits(&access->access),
             .rip = 0x1000,
         };
-        enum shadow_outcome outcome = shadow_fault(world.shadow, use->use.handle, &fault, result);
+        enum shadow_outcome outcome = shadow_fault(world.shadow, &world.cpu, use->use.handle, &fault, result);
         if (world.disturb_percent == 0)
             expect(use, access, outcome, result);
         if (outcome != SHADOW_FILLED && outcome != SHADOW_STALE)

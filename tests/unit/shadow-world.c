@@ -272,10 +272,10 @@ void world_make(const struct world_plan *plan)
     world.memory = (struct paging_memory){
         .load = load,
         .compare_exchange = compare_exchange,
-        .window = arena + WORLD_FRAMES_START,
-        .window_start = WORLD_FRAMES_START,
-        .window_bytes = random_chance(50) ? 0 : WORLD_FRAMES_END - WORLD_FRAMES_START,
     };
+    if (random_chance(50))
+        paging_set_window(&world.memory, arena + WORLD_FRAMES_START, WORLD_FRAMES_START,
+                          WORLD_FRAMES_END - WORLD_FRAMES_START);
     world.l1_memory = (struct spec_memory){.read = read_l1};
     world.all_memory = (struct spec_memory){.read = read_any};
     direct_map_base = (u64)(uintptr_t)arena;
@@ -286,6 +286,7 @@ void world_make(const struct world_plan *plan)
     const struct shadow_config config = {
         .tdp = &world.tdp,
         .memory = &world.memory,
+        .cpus = 1,
         .memory_limit = WORLD_MAPPED,
         .host_pat = HOST_PAT,
         .pages = plan->pages,
@@ -294,7 +295,7 @@ void world_make(const struct world_plan *plan)
     };
     world.shadow = shadow_init(&config);
     assert_non_null(world.shadow);
-    shadow_cpu_init(&world.cpu, 7);
+    shadow_cpu_init(world.shadow, &world.cpu, 7, NULL);
     memset(world.invalidated, 1, sizeof(world.invalidated));
     for (unsigned i = 0; i < WORLD_ROOTS; i++)
         make_root(i);

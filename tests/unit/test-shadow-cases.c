@@ -64,7 +64,7 @@ static u64 entry_at(unsigned root, u64 address, unsigned level)
 
 static void invalidate(unsigned root)
 {
-    shadow_invalidate_pointer(world.shadow, world.root[root].key.pointer);
+    shadow_invalidate_pointer(world.shadow, &world.cpu, world.root[root].key.pointer);
     for (unsigned i = 0; i < WORLD_ROOTS; i++)
         if (((world.root[i].key.pointer ^ world.root[root].key.pointer) & ENTRY_ADDRESS) == 0)
             memset(world.invalidated[i], 1, sizeof(world.invalidated[i]));
@@ -72,7 +72,10 @@ static void invalidate(unsigned root)
 
 static const struct shadow_statistics *statistics(void)
 {
-    return shadow_statistics(world.shadow);
+    static struct shadow_statistics sum;
+
+    shadow_statistics(world.shadow, &sum);
+    return &sum;
 }
 
 /* The entry of the shadow that maps an address of L2, and its level; 0 if there is none. */
@@ -166,7 +169,7 @@ static void each_asid_is_flushed_for_itself(void **state)
     hardware_enter(0, 1, &use);
     hardware_enter(0, 0, &use);
     assert_int_equal(run(0, final_read), SHADOW_FILLED);
-    shadow_invalidate_l1_tag(world.shadow, &world.cpu, 0);
+    shadow_invalidate_l1_tag(&world.cpu, 0);
     hardware_enter(0, 1, &use);
     world_l1_store(entry_at(0, 0, 1), 0);
     hardware_enter(0, 0, &use);
@@ -331,7 +334,7 @@ static void a_lent_page_goes_again(void **state)
         TDP_OK);
     const struct shadow_access access = {.access = ACCESS_READ, .supplied = FAULT_LINEAR_VALID | FAULT_FINAL};
     enter(0);
-    assert_int_equal(shadow_fault(world.shadow, use.use.handle, &access, &result), SHADOW_FILLED);
+    assert_int_equal(shadow_fault(world.shadow, &world.cpu, use.use.handle, &access, &result), SHADOW_FILLED);
     unsigned level;
     assert_int_equal(shadow_leaf(0, &level) & ENTRY_ADDRESS, lent);
     assert_int_equal(tdp_unmap(&world.tdp, WORLD_UMBRA_START, WORLD_UMBRA_START + PAGE_SIZE), TDP_OK);
@@ -351,7 +354,7 @@ static void no_progress_is_reported(void **state)
     world_make(&ept_plan);
     assert_true(world_map(0, 0, 1, GIB(1)));
     enter(0);
-    while (shadow_fault(world.shadow, use.use.handle, &access, &result) == SHADOW_FILLED) {
+    while (shadow_fault(world.shadow, &world.cpu, use.use.handle, &access, &result) == SHADOW_FILLED) {
         enter(0);
         flushes += use.use.flush_tables;
         assert_in_range(++count, 1, SHADOW_REPEAT_LIMIT + 2);
@@ -475,13 +478,13 @@ static void a_reclaimed_root_is_not_filled(void **state)
     for (unsigned i = 1; i < WORLD_ROOTS; i++)
         enter(i);
     u64 filled = statistics()->filled;
-    assert_int_equal(shadow_fault(world.shadow, old.use.handle, &access, &result), SHADOW_STALE);
+    assert_int_equal(shadow_fault(world.shadow, &world.cpu, old.use.handle, &access, &result), SHADOW_STALE);
     assert_int_equal(statistics()->filled, filled);
     /* The same root again: another handle, and the old one stays void. */
     enter(0);
     assert_int_not_equal(use.use.handle, old.use.handle);
     assert_true(use.use.flush_tables);
-    assert_int_equal(shadow_fault(world.shadow, old.use.handle, &access, &result), SHADOW_STALE);
+    assert_int_equal(shadow_fault(world.shadow, &world.cpu, old.use.handle, &access, &result), SHADOW_STALE);
 }
 
 /* CVE-2026-23401: an entry for a device was put over a present one without what a replacement needs. */

@@ -27,7 +27,7 @@ static void invalidate_pointer(unsigned root)
 {
     u64 pointer = world.root[root].key.pointer;
 
-    shadow_invalidate_pointer(world.shadow, pointer);
+    shadow_invalidate_pointer(world.shadow, &world.cpu, pointer);
     for (unsigned i = 0; i < WORLD_ROOTS; i++) {
         if (((world.root[i].key.pointer ^ pointer) & ENTRY_ADDRESS) == 0)
             memset(world.invalidated[i], 1, sizeof(world.invalidated[i]));
@@ -36,13 +36,13 @@ static void invalidate_pointer(unsigned root)
 
 static void invalidate_all(void)
 {
-    shadow_invalidate_all(world.shadow, &world.cpu);
+    shadow_invalidate_all(&world.cpu);
     memset(world.invalidated, 1, sizeof(world.invalidated));
 }
 
 static void invalidate_tag(unsigned tag)
 {
-    shadow_invalidate_l1_tag(world.shadow, &world.cpu, tag);
+    shadow_invalidate_l1_tag(&world.cpu, tag);
     for (unsigned i = 0; i < WORLD_ROOTS; i++)
         world.invalidated[i][tag] = true;
 }
@@ -147,9 +147,35 @@ static unsigned long steps_wanted(void)
     return text != NULL ? strtoul(text, NULL, 10) : SHADOW_DEFAULT_STEPS;
 }
 
+static struct shadow_statistics sum; /* of all runs of a test */
+
+static void add_statistics(void)
+{
+    struct shadow_statistics part;
+
+    shadow_statistics(world.shadow, &part);
+    sum.filled += part.filled;
+    sum.reflected += part.reflected;
+    sum.policy += part.policy;
+    sum.entries_dropped += part.entries_dropped;
+    sum.pages_evicted += part.pages_evicted;
+    sum.roots_evicted += part.roots_evicted;
+}
+
+/* Has everything happened that was to be tested? */
+static void check_statistics(void)
+{
+    if (getenv("SHADOW_STEPS") != NULL)
+        print_message("filled %lu, reflected %lu, policy %lu, dropped %lu, evicted %lu pages, %lu roots\n",
+                      sum.filled, sum.reflected, sum.policy, sum.entries_dropped, sum.pages_evicted,
+                      sum.roots_evicted);
+    assert_true(sum.filled > 0 && sum.reflected > 0 && sum.policy > 0);
+    assert_true(sum.entries_dropped > 0 && sum.pages_evicted > 0 && sum.roots_evicted > 0);
+    memset(&sum, 0, sizeof(sum));
+}
+
 static void run(const struct world_plan *plan, unsigned disturb_percent)
 {
-    struct shadow_statistics sum = {0};
     static const u32 pools[BOOTS] = {16, 17, 24, 32, 48, 64, 128, 256};
 
     for (unsigned boot = 0; boot < BOOTS; boot++) {
@@ -161,20 +187,8 @@ static void run(const struct world_plan *plan, unsigned disturb_percent)
         running = false;
         for (unsigned long i = 0; i < steps_wanted() / BOOTS; i++)
             step();
-        const struct shadow_statistics *part = shadow_statistics(world.shadow);
-        sum.filled += part->filled;
-        sum.reflected += part->reflected;
-        sum.policy += part->policy;
-        sum.entries_dropped += part->entries_dropped;
-        sum.pages_evicted += part->pages_evicted;
-        sum.roots_evicted += part->roots_evicted;
+        add_statistics();
     }
-    assert_true(sum.filled > 0 && sum.reflected > 0 && sum.policy > 0);
-    assert_true(sum.entries_dropped > 0 && sum.pages_evicted > 0 && sum.roots_evicted > 0);
-    if (getenv("SHADOW_STEPS") != NULL)
-        print_message("filled %lu, reflected %lu, policy %lu, dropped %lu, evicted %lu pages, %lu roots\n",
-                      sum.filled, sum.reflected, sum.policy, sum.entries_dropped, sum.pages_evicted,
-                      sum.roots_evicted);
 }
 
 static void random_ept(void **state)
@@ -191,6 +205,7 @@ static void random_ept(void **state)
         };
         run(&plan, 0);
     }
+    check_statistics();
 }
 
 static void random_npt(void **state)
@@ -208,6 +223,7 @@ static void random_npt(void **state)
         };
         run(&plan, 0);
     }
+    check_statistics();
 }
 
 /* Other CPUs of L1 change entries while Umbra sets flags in them: nothing is expected but that all ends well.
@@ -224,6 +240,7 @@ static void random_disturbed(void **state)
     (void)state;
     run(&ept, 20);
     run(&npt, 20);
+    check_statistics();
 }
 
 /* An L1 whose tables are mostly garbage: it gets what it asks for, and nothing of Umbra's. */
@@ -246,6 +263,7 @@ static void random_hostile(void **state)
         };
         run(&plan, i % 2 != 0 ? 5 : 0);
     }
+    check_statistics();
 }
 
 int main(void)
