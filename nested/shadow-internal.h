@@ -169,9 +169,9 @@ struct shadow_state {
 _Static_assert(sizeof(struct shadow_page) == 64, "one cache line");
 _Static_assert(sizeof(struct shadow_state) <= sizeof(struct shadow_cpu), "the opaque storage holds it");
 
-static inline struct shadow_state *shadow_state_of(struct shadow_cpu *cpu)
+static inline struct shadow_state *shadow_state_of(struct shadow_cpu *storage)
 {
-    return (struct shadow_state *)(void *)cpu->opaque;
+    return (struct shadow_state *)(void *)storage->opaque;
 }
 
 /* --- sections --- */
@@ -242,7 +242,7 @@ static inline bool slot_owed(const struct shadow *shadow, u64 entry)
 u32 shadow_page_new(struct shadow *shadow, struct shadow_state *cpu, unsigned root, unsigned level,
                     const struct shadow_identity *identity);
 /* A page of kind TABLE: L1's writes to its table are seen from now on. */
-void shadow_track(struct shadow *shadow, u32 page);
+void shadow_track(struct shadow *shadow, u32 number);
 /* The slot becomes this CPU's, which then stores what follows. False: it is not that entry any more. */
 bool shadow_slot_take(const struct shadow *shadow, u64 *slot, u64 entry);
 /* Makes a present entry not present, retires what was linked to it, and has the root flushed; in a section.

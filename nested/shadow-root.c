@@ -6,6 +6,7 @@
  */
 #include "nested/shadow-internal.h"
 
+#include "arch/print.h"
 #include "arch/string.h"
 #include "mm/frame.h"
 
@@ -178,6 +179,7 @@ static struct shadow_root *root_slot(struct shadow *shadow, struct shadow_state 
         if (root->pins == 0 && (oldest == NULL || clock - root->used > clock - oldest->used))
             oldest = root;
     }
+    ASSERT(oldest != NULL, "there are more slots than CPUs, and each keeps one");
     cpu->statistics.roots_evicted++;
     shadow_root_free(shadow, oldest);
     return oldest;
@@ -569,20 +571,20 @@ static void invalidate_tags(struct shadow_state *cpu, u32 l1_tag, bool tables)
     }
 }
 
-void shadow_invalidate_all(struct shadow_cpu *cpu)
+void shadow_invalidate_all(struct shadow_cpu *storage)
 {
-    shadow_state_of(cpu)->stale = ~0ull;
-    shadow_state_of(cpu)->repeated.count = 0;
-    invalidate_tags(shadow_state_of(cpu), SHADOW_ALL_TAGS, true);
+    shadow_state_of(storage)->stale = ~0ull;
+    shadow_state_of(storage)->repeated.count = 0;
+    invalidate_tags(shadow_state_of(storage), SHADOW_ALL_TAGS, true);
 }
 
-void shadow_invalidate_l1_tag(struct shadow_cpu *cpu, u32 l1_tag)
+void shadow_invalidate_l1_tag(struct shadow_cpu *storage, u32 l1_tag)
 {
-    shadow_state_of(cpu)->repeated.count = 0;
-    invalidate_tags(shadow_state_of(cpu), l1_tag, true);
+    shadow_state_of(storage)->repeated.count = 0;
+    invalidate_tags(shadow_state_of(storage), l1_tag, true);
 }
 
-void shadow_invalidate_linear(struct shadow_cpu *cpu, u32 l1_tag)
+void shadow_invalidate_linear(struct shadow_cpu *storage, u32 l1_tag)
 {
-    invalidate_tags(shadow_state_of(cpu), l1_tag, false);
+    invalidate_tags(shadow_state_of(storage), l1_tag, false);
 }

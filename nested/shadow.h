@@ -107,7 +107,7 @@ enum { SHADOW_CPU_BYTES = 1536 };
 struct shadow_cpu {
     u64 opaque[SHADOW_CPU_BYTES / 8];
 };
-void shadow_cpu_init(struct shadow *shadow, struct shadow_cpu *cpu, u16 first_tag, void *owner);
+void shadow_cpu_init(struct shadow *shadow, struct shadow_cpu *storage, u16 first_tag, void *owner);
 
 /* --- roots --- */
 
@@ -140,14 +140,14 @@ enum shadow_acquire_status {
  * l1_tag). May set flush_pending of Umbra's own map (dirty flags were cleared in it): the caller honours that
  * before L1 runs again.
  */
-enum shadow_acquire_status shadow_acquire(struct shadow *shadow, struct shadow_cpu *cpu,
+enum shadow_acquire_status shadow_acquire(struct shadow *shadow, struct shadow_cpu *storage,
                                           const struct shadow_key *key, u32 l1_tag, struct shadow_use *use);
 
 /*
  * Instead of shadow_acquire() with the same key and tag as the last one on this CPU, if that succeeded: true
  * if its answer still holds, with no flush owed; else shadow_acquire() has to be called.
  */
-bool shadow_renew(const struct shadow *shadow, struct shadow_cpu *cpu);
+bool shadow_renew(const struct shadow *shadow, struct shadow_cpu *storage);
 
 /*
  * For mm/walk.h and mm/linear.h: L1's tables as second stage (linear_context.host and host_root), as they are
@@ -229,7 +229,7 @@ struct shadow_result {
  * shadow entries for that address are dropped in all roots with the same table address (EP4TA), since a
  * violation invalidates them and L1 may change the entry without an INVEPT.
  */
-enum shadow_outcome shadow_fault(struct shadow *shadow, struct shadow_cpu *cpu, u32 handle,
+enum shadow_outcome shadow_fault(struct shadow *shadow, struct shadow_cpu *storage, u32 handle,
                                  const struct shadow_access *access, struct shadow_result *result);
 
 /*
@@ -238,12 +238,12 @@ enum shadow_outcome shadow_fault(struct shadow *shadow, struct shadow_cpu *cpu, 
  */
 
 /* INVEPT single-context: all roles of the roots whose pointer has the same bits 51:12. */
-void shadow_invalidate_pointer(struct shadow *shadow, struct shadow_cpu *cpu, u64 pointer);
+void shadow_invalidate_pointer(struct shadow *shadow, struct shadow_cpu *storage, u64 pointer);
 /* INVEPT global. AMD: TLB_CONTROL "flush all". */
-void shadow_invalidate_all(struct shadow_cpu *cpu);
+void shadow_invalidate_all(struct shadow_cpu *storage);
 /* AMD: TLB_CONTROL "flush this guest's", full or non-global: what is cached for an ASID of L1, of both
  * stages. */
-void shadow_invalidate_l1_tag(struct shadow_cpu *cpu, u32 l1_tag);
+void shadow_invalidate_l1_tag(struct shadow_cpu *storage, u32 l1_tag);
 
 #define SHADOW_ALL_TAGS 0xffffffffu
 /*
@@ -251,14 +251,14 @@ void shadow_invalidate_l1_tag(struct shadow_cpu *cpu, u32 l1_tag);
  * makes L2's linear translations stale. The tables stay as they are; the next shadow_acquire() with that tag
  * says flush_linear.
  */
-void shadow_invalidate_linear(struct shadow_cpu *cpu, u32 l1_tag);
+void shadow_invalidate_linear(struct shadow_cpu *storage, u32 l1_tag);
 
 /*
  * Umbra's own map has changed: nothing that was made from it before can be reached when this returns, but
  * what a CPU has cached. To be called between the change and the flush of all CPUs that ends it, so that none
  * makes something old of it after that flush. (A single CPU need not: shadow_acquire() does it.)
  */
-void shadow_follow_own_map(struct shadow *shadow, struct shadow_cpu *cpu);
+void shadow_follow_own_map(struct shadow *shadow, struct shadow_cpu *storage);
 
 /*
  * Umbra itself has written [address, address + bytes) of L1's memory (an operand of an emulated instruction,
