@@ -7,15 +7,22 @@
 #include "nested/svm-nested.h"
 #include "svm/capability.h"
 
-/* A permission map in L1's RAM can be used as it is; one that is elsewhere reads as ones. */
-static const void *l1_map(u64 base, unsigned pages)
+/*
+ * A permission map in L1's RAM can be used as it is; one that is elsewhere reads as ones (NULL). What is L1's
+ * RAM does not change.
+ */
+static const u64 *look_up(struct svm_map *map, u64 base, unsigned pages)
 {
     base = align_down(base, PAGE_SIZE);
-    for (unsigned i = 0; i < pages; i++) {
+    if (map->base == base)
+        return map->words;
+    map->base = base;
+    map->words = guest_page(gpa(base));
+    for (unsigned i = 1; i < pages; i++) {
         if (guest_page(gpa(base + i * PAGE_SIZE)) == NULL)
-            return NULL;
+            map->words = NULL;
     }
-    return guest_page(gpa(base));
+    return map->words;
 }
 
 static void load_permission_maps(const struct svm_vcpu *svm, const struct nested_svm *nested,
@@ -26,14 +33,15 @@ static void load_permission_maps(const struct svm_vcpu *svm, const struct nested
 
     /* Umbra intercepts no port: the map is L1's alone, and the CPU reads it where it is. */
     control->iopm_base_pa = nested->all_ones.raw;
-    if (svm_intercepts_code(control12, VMEXIT_IOIO) && l1_map(control12->iopm_base_pa, 3) != NULL)
-        control->iopm_base_pa = align_down(control12->iopm_base_pa, PAGE_SIZE);
+    if (svm_intercepts_code(control12, VMEXIT_IOIO) &&
+        look_up(&slot->io_map, control12->iopm_base_pa, 3) != NULL)
+        control->iopm_base_pa = slot->io_map.base;
 
     slot->msr_map = NULL;
     control->msrpm_base_pa = svm->vmcb01->control.msrpm_base_pa;
     if (!svm_intercepts_code(control12, VMEXIT_MSR))
         return;
-    slot->msr_map = l1_map(control12->msrpm_base_pa, 2);
+    slot->msr_map = look_up(&slot->looked_up_msr_map, control12->msrpm_base_pa, 2);
     control->msrpm_base_pa = slot->msr_map != NULL ? nested->msr_map02.raw : nested->all_ones.raw;
 }
 
@@ -116,6 +124,9 @@ static __attribute__((noinline)) bool load_groups(struct svm_vcpu *svm, struct s
 {
     struct nested_svm *nested = nested_svm_of(svm->vcpu);
 
+    const struct shadow_key before = {slot->control.n_cr3, slot->role, slot->host.pat};
+    u32 asid = slot->control.asid;
+
     copy_control(&slot->control, &slot->vmcb12->control, groups);
     copy_save(&slot->vmcb02->save, &slot->vmcb12->save, groups);
     /* From here on only the copies are looked at, and not read again behind the compiler's back. */
@@ -124,6 +135,9 @@ static __attribute__((noinline)) bool load_groups(struct svm_vcpu *svm, struct s
     if (svm_check_vmcb(&slot->control, &slot->vmcb02->save, &nested->facts) != SVM_CHECK_PASSED)
         return false;
     derive(svm, nested, slot);
+    if (before.pointer != slot->control.n_cr3 || !role_equal(before.role, slot->role) ||
+        before.pat != slot->host.pat || asid != slot->control.asid || !nested_svm_has_np(nested))
+        nested->acquired = NULL;
     return true;
 }
 

@@ -357,23 +357,44 @@ static enum exit_action raise(struct vcpu *vcpu, enum exit_action action)
     return EXIT_RESUME;
 }
 
+static void end_exit(struct vcpu *vcpu, enum exit_action action)
+{
+    struct svm_vcpu *svm = svm_of(vcpu);
+
+    if (vcpu->l2_running) {
+        nested_svm_translate(vcpu);
+        svm->frame->l2_interrupts = nested_svm_of(vcpu)->interrupts && action != EXIT_STEP &&
+                                    (svm->unusual & (SVM_STEPPING | SVM_L2_GIF_CLEAR)) == 0;
+    }
+    svm_l2_exit_ends(svm, action);
+}
+
 static __attribute__((noinline)) void general_exit(struct vcpu *vcpu, u32 index)
 {
-    struct nested_svm *nested = nested_svm_of(vcpu);
     struct svm_vcpu *svm = svm_of(vcpu);
     enum exit_action action = EXIT_RESUME;
 
     if ((svm->unusual & SVM_WATCHING) != 0)
         svm_event_delivery_over(svm);
-    finish_delivery(nested);
+    finish_delivery(nested_svm_of(vcpu));
     if (!end_step(svm, index))
         action = raise(vcpu, handle(vcpu, index));
-    if (vcpu->l2_running) {
+    end_exit(vcpu, action);
+}
+
+/* Most often the shadow has a new entry, and nothing else has changed. */
+static __attribute__((noinline)) void npf_exit(struct vcpu *vcpu)
+{
+    struct nested_svm *nested = nested_svm_of(vcpu);
+    enum exit_action action;
+
+    nested->slot->vmcb02->control.event_inj = 0;
+    nested->injected.event = 0;
+    action = nested_svm_npf(vcpu);
+    if (action == EXIT_RESUME && vcpu->l2_running && !machine.tdp.flush_pending)
         nested_svm_translate(vcpu);
-        svm->frame->l2_interrupts = nested->interrupts && action != EXIT_STEP &&
-                                    (svm->unusual & (SVM_STEPPING | SVM_L2_GIF_CLEAR)) == 0;
-    }
-    svm_l2_exit_ends(svm, action);
+    else
+        end_exit(vcpu, raise(vcpu, action));
 }
 
 /* What L1 asked for, at an ordinary moment, is the way of nearly all exits. */
@@ -383,10 +404,15 @@ void nested_svm_l2_exit(struct vcpu *vcpu, u32 index)
     const struct vmcb_control *control = &slot->vmcb02->control;
     u64 code = control->exit_code;
 
-    if (__builtin_expect(svm_of(vcpu)->unusual == 0 && (control->exit_int_info & EVENT_VALID) == 0 &&
-                             code != VMEXIT_MSR && svm_intercepts_code(&slot->control, code),
-                         1))
-        reflect(vcpu, code, control->exit_info_1, control->exit_info_2);
-    else
-        general_exit(vcpu, index);
+    if (svm_of(vcpu)->unusual == 0 && (control->exit_int_info & EVENT_VALID) == 0) {
+        if (code != VMEXIT_MSR && svm_intercepts_code(&slot->control, code)) {
+            reflect(vcpu, code, control->exit_info_1, control->exit_info_2);
+            return;
+        }
+        if (code == VMEXIT_NPF) {
+            npf_exit(vcpu);
+            return;
+        }
+    }
+    general_exit(vcpu, index);
 }

@@ -208,8 +208,8 @@ enum exit_action nested_svm_instruction(struct vcpu *vcpu, u32 code)
         return EXIT_UD;
     if (save->cpl != 0)
         return EXIT_GP;
-    if (!svm_decode_next_rip(svm, code == VMEXIT_INVLPGA ? SVM_INSTRUCTION_INVLPGA
-                                                         : (enum svm_instruction)which[code - VMEXIT_VMRUN]))
+    if (!svm_find_next_rip(svm, code == VMEXIT_INVLPGA ? SVM_INSTRUCTION_INVLPGA
+                                                       : (enum svm_instruction)which[code - VMEXIT_VMRUN]))
         return EXIT_RESUME;
     switch (code) {
     case VMEXIT_STGI:

@@ -20,6 +20,12 @@ struct svm_injected {
     u64 next_rip;
 };
 
+/* A permission map of L1's that was looked up: its page-aligned address, and where it is. */
+struct svm_map {
+    u64 base;         /* SVM_SLOT_FREE: none was */
+    const u64 *words; /* NULL: not all of it is L1's RAM */
+};
+
 /*
  * A page of L1's that it uses as a VMCB (vmcb12), and what became of it. While L1 calls fields clean, what
  * was copied at an earlier VMRUN is used on (15.15), so that a VMRUN costs what L1 has changed.
@@ -36,6 +42,7 @@ struct svm_slot {
     } host;                      /* L1's registers that `role` and vmcb02 depend on */
     struct paging_role role;     /* of L1's nested paging, if it is on */
     struct vmcb_control control; /* the copy that was checked */
+    struct svm_map io_map, looked_up_msr_map;
 };
 #define SVM_SLOT_FREE (~0ull)
 
@@ -64,7 +71,8 @@ struct nested_svm {
     /* svm-translation.c */
     struct shadow *shadow;
     struct shadow_cpu shadow_cpu;
-    u32 handle; /* of the shadow's root, valid with L1's nested paging */
+    const struct svm_slot *acquired; /* whose tables and ASID the shadow was asked for last; NULL: others */
+    u32 handle;                      /* of the shadow's root, valid with L1's nested paging */
     u32 first_asid;
     bool one_asid;   /* the CPU has too few: one for every L2, flushed at each change of user */
     u32 last_tag;    /* with one_asid: whose translations the ASID may hold */

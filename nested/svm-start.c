@@ -88,7 +88,7 @@ static bool allocate(struct vcpu *vcpu)
         if (!frame_alloc(&slot->vmcb02_address))
             return false;
         slot->vmcb02 = phys_to_virt(slot->vmcb02_address);
-        slot->address = SVM_SLOT_FREE;
+        slot->address = slot->io_map.base = slot->looked_up_msr_map.base = SVM_SLOT_FREE;
     }
     nested->slot = nested->other = &nested->slots[0];
     memset(phys_to_virt(nested->all_ones), 0xff, ALL_ONES_PAGES * PAGE_SIZE);

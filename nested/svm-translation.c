@@ -99,6 +99,7 @@ static inline void translate_by_shadow(struct nested_svm *nested, struct svm_vcp
     ASSERT(shadow_acquire(nested->shadow, &nested->shadow_cpu, &key, slot->control.asid, &use) ==
                SHADOW_ACQUIRED,
            "VMRUN has checked that L1's paging is on, and the pool is large enough for one root");
+    nested->acquired = slot;
     set_table_and_asid(nested, use.root.raw, use.tag);
     if (use.flush_tables || use.flush_linear)
         flush(&slot->vmcb02->control);
@@ -126,6 +127,9 @@ void nested_svm_translate(struct vcpu *vcpu)
 {
     struct nested_svm *nested = nested_svm_of(vcpu);
 
+    if (nested->acquired == nested->slot && shadow_renew(nested->shadow, &nested->shadow_cpu))
+        return;
+    nested->acquired = NULL;
     if (nested_svm_has_np(nested))
         translate_by_shadow(nested, svm_of(vcpu));
     else

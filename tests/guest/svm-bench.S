@@ -63,17 +63,34 @@ bench_svm_call_start:
     vmmcall
 
 /* void bench_svm_NAME(u64 address, u64 count): the instructions with that operand, count times. */
-.macro LOOP name:req, instructions:vararg
+.macro LOOP name:req
     .globl bench_svm_\name
 bench_svm_\name:
     movq %rdi, %rax
-1:  \instructions
+1:
+.endm
+.macro LOOP_END
     decq %rsi
     jnz 1b
     ret
 .endm
-    LOOP vmload, vmload %rax
-    LOOP vmsave, vmsave %rax
-    LOOP gif, clgi; stgi
-    LOOP invlpga, movl $1, %ecx; invlpga %rax, %ecx
+
+    LOOP vmload
+    vmload %rax
+    LOOP_END
+
+    LOOP vmsave
+    vmsave %rax
+    LOOP_END
+
+    LOOP gif
+    clgi
+    stgi
+    LOOP_END
+
+    LOOP invlpga
+    movl $1, %ecx
+    invlpga %rax, %ecx
+    LOOP_END
+
     .section .note.GNU-stack, "", @progbits

@@ -105,6 +105,7 @@ static int set_up(void **state)
     vmcb01.save.efer = EFER_SVME | EFER_LME | EFER_LMA;
     for (unsigned i = 0; i < SVM_SLOTS; i++) {
         nested.slots[i].address = SVM_SLOT_FREE;
+        nested.slots[i].io_map.base = nested.slots[i].looked_up_msr_map.base = SVM_SLOT_FREE;
         nested.slots[i].vmcb02 = &vmcb02s[i];
         nested.slots[i].vmcb02_address = hpa(0x100000 + i * PAGE_SIZE);
     }
