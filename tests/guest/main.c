@@ -57,6 +57,7 @@ static const struct {
     {"svm-npt-walks", group_svm_npt_walks},
     {"svm-npt-hosts", group_svm_npt_hosts},
     {"svm-state", group_svm_state},
+    {"svm-modes", group_svm_modes},
     {"hostile-vmx", group_hostile_vmx},
     {"hostile-svm", group_hostile_svm},
 };

@@ -98,7 +98,7 @@ def hostile_cases(cpus):
 
 
 # The same on AMD, with and without GMET.
-SVM_GROUPS = "svm-instructions,svm-checks,svm-exits,svm-maps,svm-exceptions,svm-events,svm-npt,svm-npt-walks,svm-npt-hosts,svm-state"
+SVM_GROUPS = "svm-instructions,svm-checks,svm-exits,svm-maps,svm-exceptions,svm-events,svm-npt,svm-npt-walks,svm-npt-hosts,svm-state,svm-modes"
 
 
 def svm_cases():
