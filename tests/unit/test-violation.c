@@ -14,7 +14,8 @@
 #include "mm/phys.h"
 #include "tests/unit/checked-frames.h"
 #include "tests/unit/vcpu-doubles.h"
-#include "vcpu/vcpu.h"
+#include "vcpu/shootdown.h"
+#include "vcpu/vendor.h"
 
 static struct vcpu vcpu;
 static const struct exit_context context = {.rip = 0xffffffff81000123, .cpl = 0, .code64 = true};
@@ -297,6 +298,69 @@ static void test_endless_loop(void **state)
     ASSERT_FATAL(violate(MIB(4), TDP_R), "again and again");
 }
 
+/* --- two CPUs --- */
+
+static struct vcpu second;
+static unsigned flushes;
+
+static void count_flush(struct vcpu *flushed)
+{
+    (void)flushed;
+    flushes++;
+}
+
+static void other_answers(u32 destination, u32 command)
+{
+    (void)destination;
+    (void)command;
+    assert_true(shootdown_nmi(&second) || shootdown_nmi(&vcpu));
+}
+
+static enum exit_action second_violates(u64 address)
+{
+    struct violation violation = {.gpa = gpa(address), .access = TDP_W};
+    return violation_exit(&second, &violation, &context);
+}
+
+/* A page that two CPUs step over stays until the second is done, and comes back full of ones. */
+static void test_page_lent_to_two(void **state)
+{
+    static const struct vendor vendor = {.flush = count_flush};
+    u64 page = umbra_region.start + MIB(2);
+
+    (void)state;
+    start(TDP_EPT, true);
+    memset(&second, 0, sizeof(second));
+    assert_true(vcpu_init(&second, 1));
+    machine.vendor = &vendor;
+    machine.vcpu[0] = &vcpu;
+    machine.vcpu[1] = &second;
+    machine.cpus = 2;
+    double_apic_hook = other_answers;
+    size_t frames = checked_frames_in_use();
+
+    assert_int_equal(violate(page, TDP_W), EXIT_STEP);
+    assert_int_equal(second_violates(page), EXIT_STEP);
+    assert_int_equal(second_violates(page + PAGE_SIZE), EXIT_STEP);
+    assert_int_equal(tdp_lookup(&machine.tdp, gpa(page)).target, vcpu.scratch.raw);
+    scratch()[7] = 0x42;
+    violation_step_done(&vcpu);
+    assert_true(present(page));
+    check_scratch_is_ones();
+
+    flushes = 0;
+    violation_step_done(&second);
+    check_region_is_closed();
+    assert_true(flushes >= 2); /* both CPUs, before it returned */
+    assert_false(machine.tdp.flush_pending);
+    assert_int_equal(second.scratch_count, 0);
+    assert_int_equal(checked_frames_in_use(), frames);
+    /* Nothing was lent: nobody is disturbed. */
+    flushes = 0;
+    violation_step_done(&second);
+    assert_int_equal(flushes, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -314,6 +378,7 @@ int main(void)
         cmocka_unit_test(test_stale_translation),
         cmocka_unit_test(test_denied),
         cmocka_unit_test(test_endless_loop),
+        cmocka_unit_test(test_page_lent_to_two),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
