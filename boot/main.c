@@ -179,10 +179,6 @@ void boot_main(u32 magic, u32 physical)
     die_if(boot_machine_init(&config));
     machine.hypercalls = options.hypercalls;
     machine.nested = options.nested;
-    if (machine.nested && cpus.count > 1) {
-        log_warn("nested virtualization is off: this version has it for machines with one CPU");
-        machine.nested = false;
-    }
     machine.vmcs_shadowing = options.vmcs_shadowing;
 
     boot_switch_stack(processors_create_first()->stack_top, run_guest);

@@ -143,7 +143,7 @@ static bool set_cpus(struct boot_options *options, struct text value, enum optio
 {
     options->unprotected_cpus = text_is(value, "unprotected");
     *fault = OPTION_BAD_VALUE;
-    return options->unprotected_cpus || text_is(value, "one");
+    return options->unprotected_cpus || text_is(value, "all");
 }
 
 static bool set_hypercalls(struct boot_options *options, struct text value, enum option_fault *fault)
@@ -166,7 +166,7 @@ static const struct option table[] = {
     {"loglevel", "error, warn, info or debug", set_log_level},
     {"nested", "on or off", set_nested},
     {"vmcs-shadowing", "on or off", set_vmcs_shadowing},
-    {"cpus", "one or unprotected", set_cpus},
+    {"cpus", "all or unprotected", set_cpus},
     {"hypercalls", "off, kernel or user", set_hypercalls},
 };
 

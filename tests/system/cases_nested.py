@@ -85,6 +85,16 @@ def vmx_cases():
     return found
 
 
+def smp_cases():
+    """Another CPU of L1 interrupts L2; Linux with two CPUs runs L2s on both, and one L2 on both."""
+    found = []
+    for name, umbra in (("vmx-smp", cases.UMBRA), ("vmx-smp-bare", None)):
+        found.append(cases.guest_case(name, "intel", "vmx-smp", umbra=umbra, words="cpus=2", options=("--cpus", "2")))
+    run = kvm_run("intel", cases.UMBRA, ("smp",), timeout=400)
+    run.arguments += ["--cpus", "2", "--ips", "15000000"]
+    return [*found, cases.Case("kvm-smp", "intel", [run], seconds=150)]
+
+
 # An L1 that does its worst: name, CPU, words for the guest and for Umbra. A million steps take a quarter of an hour on Bochs; these
 # are to see that nothing of it is broken.
 HOSTILE = (("vmx", "intel", "seed=1 steps=12000", "vmcs-shadowing=on"),
@@ -119,5 +129,5 @@ NESTED = ("intel", "amd")
 def all_cases(cpus, _files):
     bare = [case for cpu in cpus for case in kvm_cases(cpu, None, "-bare")]
     guest = (vmx_cases() if "intel" in cpus else []) + (svm_cases() if "amd" in cpus else [])
-    guest += hostile_cases(cpus)
+    guest += (smp_cases() if "intel" in cpus else []) + hostile_cases(cpus)
     return guest + bare + [case for cpu in cpus if cpu in NESTED for case in kvm_cases(cpu, cases.UMBRA, "")]

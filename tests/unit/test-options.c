@@ -132,7 +132,7 @@ static void test_other_options(void **state)
     assert_int_equal(options.complaint_count, 0);
     assert_true(options.unprotected_cpus);
     assert_int_equal(options.hypercalls, HYPERCALLS_USER);
-    parse("cpus=one hypercalls=off");
+    parse("cpus=all hypercalls=off");
     assert_int_equal(options.complaint_count, 0);
     assert_false(options.unprotected_cpus);
     assert_int_equal(options.hypercalls, HYPERCALLS_OFF);

@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "arch/x86.h"
 #include "tests/system/linux/kvm-client/client.h"
 
 L2(counter64);
@@ -89,6 +90,8 @@ static void start_at(struct vcpu *vcpu, u64 code, u64 rdi, u64 rcx, u64 rax)
     regs.rcx = rcx;
     regs.rax = rax;
     regs.rsi = L2_DATA + 0x800;
+    /* On Bochs no interrupt of L1's ends a guest whose own are off. */
+    regs.rflags |= RFLAGS_IF;
     regs.rsp = L2_STACK - 0x100 * (u64)(vcpu - vcpu->vm->vcpu);
     set_regs(vcpu, &regs);
 }
