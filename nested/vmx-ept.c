@@ -406,6 +406,7 @@ static bool switch_ept_pointer(struct vmcs12 *vmcs12, struct vmcs02_state *state
         !vmx_check_eptp(&nested_vmx_capability, pointer))
         return false;
     vmcs12->ept_pointer = pointer;
+    state->active->modes.ept_pointer = pointer;
     state->active->key = l2_shadow_key(vmcs12);
     state->acquired_for = NULL;
     if ((vmcs12_secondary(vmcs12) & SECONDARY_EPT_VIOLATION_VE) != 0)

@@ -28,13 +28,18 @@ enum vmx_abort { ABORT_MSR_STORE = 1, ABORT_HOST_PDPTE = 2, ABORT_MSR_LOAD = 4 }
 
 /* --- the end of L2 --- */
 
+static void end_l2(struct vcpu *vcpu)
+{
+    vcpu->l2_running = false;
+    if (__builtin_expect(vcpu->waiting, false))
+        shootdown_wait_ends(vcpu);
+}
+
 void l2_leave_vmcs02(struct vcpu *vcpu)
 {
     const struct vmcs02_state *state = vmcs02_state_of(vcpu);
 
-    vcpu->l2_running = false;
-    if (__builtin_expect(vcpu->waiting, false))
-        shootdown_wait_ends(vcpu);
+    end_l2(vcpu);
     vmx_switch_vmcs(vcpu, vmx_of(vcpu)->vmcs, state->primary01, PRIMARY_NMI_WINDOW);
 }
 
@@ -216,7 +221,7 @@ static enum exit_action leave(struct vcpu *vcpu, u32 stale)
         msr_list_store(vcpu, vmcs12->exit_msr_store, vmcs12->exit_msr_store_count) != MSR_LIST_DONE)
         vmx_abort(vcpu, ABORT_MSR_STORE);
     forget_step(vcpu, nested->vmcs02);
-    vcpu->l2_running = false;
+    end_l2(vcpu);
     nested->shadowing.stale |= stale;
     vmx_shadowing_publish(vcpu, nested->vmcs02->primary01);
     load_host_state(vcpu, &nested->vmcs02->active->plan, &kept,

@@ -7,8 +7,8 @@
 #include "mm/guest-paging.h"
 #include "nested/vmx-capability.h"
 #include "nested/vmx-check.h"
-#include "nested/vmx-nested.h"
 #include "nested/vmx-shadowing.h"
+#include "nested/vmx-vmcs02.h"
 #include "vmx/exit-reason.h"
 #include "vmx/vmx.h"
 
@@ -41,10 +41,16 @@ static enum vmx_check check_controls(struct nested_vmx *nested, const struct vmx
     return check;
 }
 
+/* The other checks depend on the modes, not on all controls. */
+static bool modes_checked(const struct nested_vmx *nested)
+{
+    return is_checked(nested, VMCS12_CONTROLS) || vmcs02_modes_same(nested->vmcs02->active, &nested->vmcs12);
+}
+
 /* Only outside of IA-32e mode can RFLAGS.VM, which all segments have to fit, change alone. */
 static bool is_rarely_changed_checked(const struct nested_vmx *nested)
 {
-    return is_checked(nested, VMCS12_CONTROLS | VMCS12_SEGMENTS | VMCS12_GUEST) &&
+    return modes_checked(nested) && is_checked(nested, VMCS12_SEGMENTS | VMCS12_GUEST) &&
            (is_checked(nested, VMCS12_EVENT) || (nested->vmcs12.entry_controls & ENTRY_IA32E_GUEST) != 0);
 }
 
@@ -86,7 +92,7 @@ static enum exit_action check_and_enter(struct vcpu *vcpu, bool launch)
         log_check(check);
         return nested_vmx_fail(vcpu, VMX_ERROR_ENTRY_CONTROLS);
     }
-    if (!is_checked(nested, VMCS12_CONTROLS | VMCS12_HOST))
+    if (!modes_checked(nested) || !is_checked(nested, VMCS12_HOST))
         check = vmx_check_host(&input);
     if (check != VMX_CHECK_OK) {
         log_check(check);

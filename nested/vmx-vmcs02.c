@@ -85,6 +85,8 @@ static void assign(struct vcpu *vcpu, struct vmcs02 *vmcs02, u64 region)
     vmcs02->region = region;
     vmcs02->launched = false;
     vmcs02->ept_pointer = 0;
+    vmcs02->vpid = 0;
+    vmcs02_state_of(vcpu)->acquired_for = NULL;
     vmcs02->msr_merge.own = phys_to_virt(v->msr_bitmap);
     vmcs02->msr_merge.merged = phys_to_virt(vmcs02->msr_bitmap);
     vmx_msr_forget(&vmcs02->msr_merge);
@@ -221,18 +223,44 @@ static const u64 *l1_msr_bitmap(const struct vmcs12 *vmcs12)
                : NULL;
 }
 
-/* Before vmcs02 is current. */
-static void take_controls(struct vmcs02_state *state, const struct vmcs12 *vmcs12)
+static struct control_modes modes_of(const struct vmcs12 *vmcs12)
+{
+    return (struct control_modes){
+        .ept_pointer = vmcs12->ept_pointer,
+        .pin = vmcs12->pin_controls,
+        .secondary = vmcs12_secondary(vmcs12),
+        .exit = vmcs12->exit_controls,
+        .entry = vmcs12->entry_controls,
+        .vpid = vmcs12->vpid,
+    };
+}
+
+bool vmcs02_modes_same(const struct vmcs02 *vmcs02, const struct vmcs12 *vmcs12)
+{
+    const struct control_modes *last = &vmcs02->modes, modes = modes_of(vmcs12);
+
+    return last->ept_pointer == modes.ept_pointer && last->pin == modes.pin &&
+           last->secondary == modes.secondary && last->exit == modes.exit && last->entry == modes.entry &&
+           last->vpid == modes.vpid;
+}
+
+/* Before vmcs02 is current. False: the modes and with them the plan are as they were. */
+static bool take_controls(struct vmcs02_state *state, const struct vmcs12 *vmcs12, struct switch_plan *plan)
 {
     struct vmcs02 *vmcs02 = state->active;
-
-    state->acquired_for = NULL;
-    vmx_merge_controls(vmcs12, vmx_capability.controls.word, vmcs02->controls);
-    vmcs02->key = l2_shadow_key(vmcs12);
     const u64 *bitmap = l1_msr_bitmap(vmcs12);
+
     if (bitmap != vmcs02->l1_msr_bitmap)
         vmx_msr_forget(&vmcs02->msr_merge);
     vmcs02->l1_msr_bitmap = bitmap;
+    vmx_merge_controls(vmcs12, vmx_capability.controls.word, vmcs02->controls);
+    if (vmcs02_modes_same(vmcs02, vmcs12))
+        return false;
+    state->acquired_for = NULL;
+    vmcs02->modes = modes_of(vmcs12);
+    vmcs02->key = l2_shadow_key(vmcs12);
+    *plan = l2_switch_plan(vmcs12);
+    return true;
 }
 
 void vmcs02_load(struct vcpu *vcpu, struct nested_vmx *nested)
@@ -240,23 +268,21 @@ void vmcs02_load(struct vcpu *vcpu, struct nested_vmx *nested)
     struct vmcs02_state *state = nested->vmcs02;
     struct vmcs02 *vmcs02 = state->active;
     const struct vmcs12 *vmcs12 = &nested->vmcs12;
-    bool controls = (nested->dirty & VMCS12_CONTROLS) != 0;
+    bool controls = (nested->dirty & VMCS12_CONTROLS) != 0, modes = false;
     struct carried_registers carried;
     struct switch_plan plan;
 
     l2_take_nmi_blocking(state, vmcs12);
-    if ((nested->dirty & (VMCS12_CONTROLS | VMCS12_HOST)) != 0)
+    if (controls)
+        modes = take_controls(state, vmcs12, &plan);
+    if ((nested->dirty & VMCS12_HOST) != 0 || modes)
         l1_take_host_segments(vmcs02, vmcs12);
-    if (controls) {
-        take_controls(state, vmcs12);
-        plan = l2_switch_plan(vmcs12);
-    }
-    l2_state_carry(controls ? &plan : &vmcs02->plan, &carried);
+    l2_state_carry(modes ? &plan : &vmcs02->plan, &carried);
     vmx_switch_vmcs(vcpu, vmcs02->vmcs, vmcs02->controls[CONTROL_PRIMARY], l2_nmi_controls(state, vmcs12));
-    if (controls) {
+    if (controls)
         write_controls(state, vmcs12);
+    if (modes)
         l2_state_change_plan(nested, &plan);
-    }
     /* L1 may write its bitmap at any time, so each entry reads it. */
     vmx_msr_merge(&vmcs02->msr_merge, vmcs02->l1_msr_bitmap);
     l2_state_load(nested, &carried);

@@ -24,6 +24,15 @@ struct switch_plan {
     bool pdptes;         /* L1 uses EPT, so they are in the VMCS */
 };
 
+/*
+ * The controls that other checks, the plan and the shadow depend on. What else changes among the controls, as
+ * an interrupt window does at many entries, concerns nothing but the controls.
+ */
+struct control_modes {
+    u64 ept_pointer;
+    u32 pin, secondary, exit, entry, vpid;
+};
+
 /* The VMCS that the hardware runs L2 on, for one VMCS region of L1's. */
 struct vmcs02 {
     u64 region; /* of L1, or NO_VMCS */
@@ -32,7 +41,9 @@ struct vmcs02 {
     bool launched;
     u64 used; /* for LRU */
     u32 controls[CONTROL_WORDS];
-    struct switch_plan plan;      /* of the controls that L2 ran with last */
+    /* Of the controls that L2 ran with last; the key, the plan, and the rights follow from them. */
+    struct control_modes modes;
+    struct switch_plan plan;
     u64 host_rights[VMCS_GS + 1]; /* access rights of L1's ES to GS after an exit */
     const u64 *l1_msr_bitmap;     /* NULL: L1 intercepts all MSRs */
     struct shadow_key key;        /* of the shadow, if L1 uses EPT */
@@ -79,6 +90,9 @@ static inline u32 l1_vpid(const struct vmcs12 *vmcs12)
 }
 
 /* --- vmx-vmcs02.c --- */
+
+/* Has vmcs12 the modes with which its vmcs02 ran last? */
+bool vmcs02_modes_same(const struct vmcs02 *vmcs02, const struct vmcs12 *vmcs12);
 
 /*
  * Makes `active` the current VMCS and brings it up to date with vmcs12, but for EPT and event injection,

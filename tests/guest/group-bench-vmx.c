@@ -110,6 +110,23 @@ static void bench_first_read(void)
     bench_row("vmread-first", BENCH_ROUNDS, 0, ticks);
 }
 
+/* A VMRESUME after L1 has changed the bit of an execution control or the exception bitmap, as for an
+ * interrupt window. */
+static void bench_changed(const char *name, enum vmcs_field field, u64 bit)
+{
+    u64 changed = 0, same = 0;
+
+    for (unsigned i = 0; i < 2 * BENCH_ROUNDS; i++) {
+        vmwrite(VMCS_GUEST_RIP, (u64)bench_time_start);
+        if (i % 2 != 0)
+            vmwrite(field, vmread(field) ^ bit);
+        u64 start = rdtsc();
+        bench_require("bench.changed", vmx_resume() == REASON_VMCALL);
+        *(i % 2 != 0 ? &changed : &same) += rdtsc() - start;
+    }
+    bench_row(name, BENCH_ROUNDS, 0, changed - same);
+}
+
 static void bench_fields(void)
 {
     bench_read("vmread-hot", VMCS_EXIT_REASON);
@@ -117,6 +134,8 @@ static void bench_fields(void)
     bench_read("vmread", VMCS_EXCEPTION_BITMAP);
     bench_write("vmwrite", VMCS_EXCEPTION_BITMAP);
     bench_first_read();
+    bench_changed("entry-control", VMCS_PRIMARY_CONTROLS, PRIMARY_CR8_STORE_EXITING);
+    bench_changed("entry-state", VMCS_GUEST_CR3, PTE_PCD);
 }
 
 /* --- second-level tables --- */

@@ -174,6 +174,8 @@ NOTHING(shadow_invalidate_all, struct shadow *shadow, struct shadow_cpu *cpu)
 NOTHING(shadow_invalidate_pointer, struct shadow *shadow, u64 pointer)
 NOTHING(shadow_wrote, struct shadow *shadow, gpa_t address, u64 bytes)
 NOTHING(violation_step_done, struct vcpu *vcpu)
+NOTHING(shootdown_wait_begins, struct vcpu *vcpu)
+NOTHING(shootdown_wait_ends, struct vcpu *vcpu)
 
 /* Not called. */
 #define NEVER(type, function, ...)                                                                           \

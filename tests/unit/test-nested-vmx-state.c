@@ -339,6 +339,15 @@ static void round_trip(void)
 }
 
 /* An entry that L1's mistake lets fail changes nothing but the exit information. */
+static void expect_failure(void)
+{
+    assert_int_equal(nested_vmx_vmresume(&vcpu), EXIT_RESUME);
+    assert_false(vcpu.l2_running);
+    assert_int_equal(simulated_vmx_current(), vmcs01);
+    twin[current].exit_reason = (u32)(EXIT_REASON_ENTRY_FAILURE | REASON_ENTRY_GUEST_STATE);
+    twin[current].exit_qualification = 0;
+}
+
 static void failing_entry(void)
 {
     u64 rip = expected(VMCS_GUEST_RIP);
@@ -346,12 +355,22 @@ static void failing_entry(void)
     if (!launched[current])
         return;
     write_field(VMCS_GUEST_RIP, 0x1234567800000000);
-    assert_int_equal(nested_vmx_vmresume(&vcpu), EXIT_RESUME);
-    assert_false(vcpu.l2_running);
-    assert_int_equal(simulated_vmx_current(), vmcs01);
-    twin[current].exit_reason = (u32)(EXIT_REASON_ENTRY_FAILURE | REASON_ENTRY_GUEST_STATE);
-    twin[current].exit_qualification = 0;
+    expect_failure();
     write_field(VMCS_GUEST_RIP, rip);
+}
+
+/* A value that no check concerned until L1 changed a control. */
+static void entry_failing_by_a_control(void)
+{
+    if (!launched[current])
+        return;
+    write_field(VMCS_EXIT_CONTROLS, twin[current].exit_controls & ~(u32)EXIT_SAVE_PAT);
+    write_field(VMCS_ENTRY_CONTROLS, twin[current].entry_controls & ~(u32)ENTRY_LOAD_PAT);
+    write_field(VMCS_GUEST_PAT, 2);
+    round_trip();
+    write_field(VMCS_ENTRY_CONTROLS, twin[current].entry_controls | (u32)ENTRY_LOAD_PAT);
+    expect_failure();
+    write_field(VMCS_GUEST_PAT, 6);
 }
 
 /* So does one that the CPU finds wrong, when all is loaded; the event stays valid, too. */
@@ -453,8 +472,12 @@ static void run(bool shadowing)
             check_field(state_fields[random_below(ARRAY_SIZE(state_fields))].encoding);
         else if (choice < 92)
             write_controls();
-        else if (choice < 95)
-            random_chance(50) ? failing_entry() : refused_entry();
+        else if (choice < 94)
+            failing_entry();
+        else if (choice < 96)
+            refused_entry();
+        else if (choice < 97)
+            entry_failing_by_a_control();
         else if (choice < 98)
             switch_region();
         else
