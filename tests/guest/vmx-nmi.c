@@ -93,6 +93,15 @@ static void check_exiting(void)
     expect("after_injection", vmx_run(&code_nops), REASON_EXCEPTION_OR_NMI);
     expect("after_injection.information", vmread(VMCS_EXIT_INTERRUPTION), NMI_EXIT);
     expect("after_injection.rip", vmread(VMCS_GUEST_RIP), (u64)l2_vectors + 16 * EXC_UD);
+    /* A VMCS is launched by an entry after which L2 had no time to do anything, too. */
+    (void)try_vmclear((u64)vmcs_region);
+    (void)try_vmptrld((u64)vmcs_region);
+    apic_send_self(EXC_NMI);
+    expect("first_entry", vmx_run(&code_nops), REASON_EXCEPTION_OR_NMI);
+    expect("first_entry.rip", vmread(VMCS_GUEST_RIP), (u64)code_nops.start);
+    expect("first_entry.launched", try_vmlaunch(), END_VALID);
+    expect("first_entry.launched_error", vmread(VMCS_INSTRUCTION_ERROR), 4);
+    expect("first_entry.resume", vmx_run(&code_nops), REASON_VMCALL);
     unblock();
 }
 
