@@ -47,6 +47,7 @@ static bool log_dirty(void *context, l2_gpa_t address, bool dirties)
     gpa_t at = gpa(vmcs12->pml_address + vmcs12->pml_index * sizeof(page));
     vmcs12->pml_index--;
     (void)guest_write(at, &page, sizeof(page));
+    shadow_wrote(the_shadow, at, sizeof(page));
     return true;
 }
 
