@@ -123,10 +123,12 @@ static void set_control(struct vmcb_control *control)
 
 /*
  * TCG does not load the host's CR0 at an exit from an L2 with EFER.LME = 1, CR0.PG = 0 and CR4.PAE = 0, which
- * is a state like any other (APM vol. 2 14.6.1), and goes on in Umbra without paging.
+ * is a state like any other (APM vol. 2 14.6.1), and goes on in Umbra without paging. It ends itself when
+ * L2 writes CR8 while a virtual interrupt waits.
  */
 static void guard_against_tcg(struct vmcb *vmcb12)
 {
+    vmcb12->control.intercept[0] |= 1u << (VMEXIT_CR0_WRITE + 8);
     if ((vmcb12->save.efer & EFER_LME) == 0)
         return;
     if ((vmcb12->save.cr0 & CR0_PG) == 0)
@@ -350,14 +352,14 @@ static void random_entry(void)
 /* --- everything else --- */
 
 /*
- * Where an instruction may write: of L1's memory only the playground. No device either: counting
- * instructions, TCG ends itself when an SVM instruction reaches one.
+ * Where an instruction may write: of L1's memory only the playground. TCG ends itself when an SVM instruction
+ * reaches what is no RAM, so all else are addresses that do not exist.
  */
 static u64 operand_place(void)
 {
     u64 place = hostile_chance(50) ? play_page(PAGE_LISTS + hostile_below(LIST_PAGES)) : hostile_pointer();
 
-    return place < MIB(1) || (place >= GIB(3) && place < GIB(4)) ? place | BIT(62) : place;
+    return place >= MIB(1) && boot_is_ram(place & ~PAGE_MASK, PAGE_SIZE) ? place : place | BIT(62);
 }
 
 static void random_instruction(void)

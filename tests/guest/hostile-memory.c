@@ -165,27 +165,43 @@ struct target {
     bool writable, executable, large;
 };
 
+bool hostile_may_execute(u64 page)
+{
+    return is_intel || page < play_page(PAGE_L2_TABLES) || page >= play_page(PAGE_CONTROL);
+}
+
 /*
  * Devices are not for writing, and the APICs not even for reading: L2 would send INIT to L1, or read across a
- * register, at which Bochs ends itself, as it does at fetches from what is no memory. Large pages lead to
- * what is no memory, or are misaligned, but for the playground itself.
+ * register, at which Bochs ends itself, as it does at fetches from what is no memory. TCG ends itself when
+ * an event is delivered through either, so there it is in no table, but for addresses that do not exist.
  */
+static struct target no_ram(void)
+{
+    if (!is_intel)
+        return (struct target){BIT(physical_bits) << hostile_below(52 - physical_bits), true, false, false};
+    if (hostile_chance(50))
+        return (struct target){device_page(PASSIVE_DEVICES), false, false, false};
+    return (struct target){no_memory() & BITS(51, 12), true, false, hostile_chance(50)};
+}
+
+/* Large pages lead to what is no memory, or are misaligned, but for the playground itself. */
 static struct target random_target(void)
 {
+    u64 page = play_address();
+
     switch (hostile_below(10)) {
     case 0:
-        return (struct target){device_page(PASSIVE_DEVICES), false, false, false};
     case 1:
-        return (struct target){no_memory() & BITS(51, 12), true, false, hostile_chance(50)};
+        return no_ram();
     case 2:
         return (struct target){umbra_start != umbra_end ? umbra_page() : 0, true, true, false};
     case 3:
-        return (struct target){PLAYGROUND, true, true, true};
+        return (struct target){PLAYGROUND, true, is_intel, true};
     case 4:
-        return (struct target){play_page(PAGE_NESTED + hostile_below(NESTED_PAGES)), true, true,
-                               hostile_chance(20)};
+        page = play_page(PAGE_NESTED + hostile_below(NESTED_PAGES));
+        return (struct target){page, true, hostile_may_execute(page), hostile_chance(20)};
     default:
-        return (struct target){play_address(), true, true, false};
+        return (struct target){page, true, hostile_may_execute(page), false};
     }
 }
 

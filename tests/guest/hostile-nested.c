@@ -32,7 +32,6 @@ static u64 leaf(u64 address, bool writable)
 
 void hostile_map_nested(bool own_tables)
 {
-    const u64 no_fetch = is_intel ? BIT(2) | BIT(10) : BIT(63);
     u64 *table = (u64 *)play_page(TABLE);
 
     for (unsigned root = 0; root < NESTED_ROOTS; root++)
@@ -42,8 +41,11 @@ void hostile_map_nested(bool own_tables)
     for (unsigned i = 0; i < PLAYGROUND_PAGES; i++) {
         bool is_table = i >= PAGE_NESTED && i < PAGE_NESTED + NESTED_PAGES;
         table[i] = leaf(play_page(i), own_tables || !is_table);
+        if (!hostile_may_execute(play_page(i)))
+            table[i] |= BIT(63);
     }
-    table[PAGE_APIC] = (leaf(play_page(PAGE_APIC), true) & ~no_fetch) | (is_intel ? 0 : no_fetch);
+    table[PAGE_APIC] = is_intel ? leaf(play_page(PAGE_APIC), true) & ~(BIT(2) | BIT(10))
+                                : leaf(play_page(PAGE_APIC), true) | BIT(63);
 }
 
 void hostile_write_nested(void)

@@ -69,6 +69,9 @@ bool hostile_umbra_hidden(void);
 u64 hostile_page(void);
 /* As hostile_page(), sometimes misaligned. */
 u64 hostile_pointer(void);
+/* TCG waits for itself if code is fetched from a page in which the fetch sets an accessed flag: no table is
+ * for fetches there. */
+bool hostile_may_execute(u64 page);
 /* An entry for a second-level table in the format of EPT or NPT, of any level. */
 u64 hostile_ept_entry(void);
 u64 hostile_npt_entry(void);
