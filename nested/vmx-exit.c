@@ -331,6 +331,9 @@ static enum exit_action handle(struct vcpu *vcpu, u32 reason)
 {
     struct l2_exit_facts facts;
 
+    /* The most frequent of those that depend on no facts. */
+    if (reason == REASON_EPT_VIOLATION)
+        return l2_second_level_exit(vcpu, reason);
     facts_of(vcpu, reason, &facts);
     switch (l2_exit_verdict(&nested_vmx_of(vcpu)->vmcs12, &facts)) {
     case VERDICT_L1:

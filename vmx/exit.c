@@ -281,7 +281,11 @@ static unsigned attempted_access(u64 qualification)
  */
 void vmx_restore_events(u64 qualification)
 {
-    if (!vmx_resume_delivery() && (qualification & VIOLATION_NMI_UNBLOCKED) != 0)
+    bool delivery = (vmread(VMCS_VECTORING) & INTERRUPTION_VALID) != 0;
+
+    if (!delivery && (qualification & VIOLATION_NMI_UNBLOCKED) == 0)
+        return;
+    if (!vmx_resume_delivery())
         vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) | BLOCKING_BY_NMI);
 }
 
