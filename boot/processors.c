@@ -100,6 +100,7 @@ void processors_report_death(void)
 
     if (here < LAYOUT_STACKS || index >= ARRAY_SIZE(controlled) || controlled[index] == NULL)
         return;
+    wrmsr(MSR_GS_BASE, (uintptr_t)controlled[index]);
     shootdown_stop_others(controlled[index]->vcpu);
     machine.vendor->dump(controlled[index]->vcpu);
     vcpu_report(controlled[index]->vcpu);
@@ -196,6 +197,11 @@ static void start(u32 apic_id, u64 page)
 
 static void start_one(u32 apic_id, u64 page)
 {
+    if (apic_id >= XAPIC_IDS && (rdmsr(MSR_IA32_APIC_BASE) & IA32_APIC_BASE_EXTD) == 0)
+        fatal(
+            "the CPU with APIC ID %u can be reached in x2APIC mode only, which the firmware has not chosen: "
+            "switch x2APIC on there, or that CPU off",
+            apic_id);
     coming.cpu = create(machine.cpus, &coming.stacks);
     if (!boot_memory_map_local_apic(coming.cpu, local_apic_page()))
         fatal("Umbra's memory pool is too small to map local APICs: please report it");
