@@ -178,7 +178,8 @@ static unsigned log_round(struct vm *vm)
         for (unsigned n = 0; n < 1000 && *counter_of(vm, i) == before; n++)
             usleep(100);
     }
-    /* A write that the CPU has logged by itself reaches the bitmap at the next exit, if only that of a timer. */
+    /* A write that the CPU has logged by itself reaches the bitmap at the next exit, if only that of a timer.
+     */
     usleep(20000);
     get_log(vm, bitmap);
     for (unsigned i = 0; i < count; i++) {
