@@ -161,7 +161,7 @@ static void guard(struct vmcb *vmcb12)
             control->n_cr3 = play_page(PAGE_NESTED);
         return;
     }
-    control->intercept[0] |= 1u << VMEXIT_CR0_WRITE;
+    control->intercept[0] |= 1u << VMEXIT_CR0_WRITE | 1u << (VMEXIT_CR0_WRITE + 3);
     control->intercept[EXIT_TASK_SWITCH / 32] |= 1u << EXIT_TASK_SWITCH % 32;
     vmcb12->save.cr0 |= CR0_PG | CR0_PE;
     if (boot_is_ram(vmcb12->save.cr3 & BITS(51, 12), PAGE_SIZE) && vmcb12->save.cr3 - PLAYGROUND >= MIB(2))

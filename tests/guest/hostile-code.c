@@ -217,18 +217,24 @@ static unsigned put_msr(u8 *at)
     return 7;
 }
 
+/* Bochs ends itself at a string instruction in 64-bit mode with this one. */
+enum { ADDRESS_SIZE_PREFIX = 0x67 };
+
 static unsigned put_bytes(u8 *at)
 {
     u64 bytes = hostile_random();
+    unsigned size = 1 + hostile_below(8);
 
     memcpy(at, &bytes, 8);
-    return 1 + hostile_below(8);
+    for (unsigned i = 0; i < size; i++)
+        at[i] = at[i] == ADDRESS_SIZE_PREFIX ? 0x66 : at[i];
+    return size;
 }
 
 static unsigned put_instruction(u8 *at)
 {
     unsigned index = hostile_below(ARRAY_SIZE(instructions)), size = 0;
-    static const u8 prefixes[] = {0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x2e, 0x48, 0x41};
+    static const u8 prefixes[] = {0x66, 0xf0, 0xf2, 0xf3, 0x2e, 0x48, 0x41};
 
     if (hostile_chance(6))
         at[size++] = prefixes[hostile_below(ARRAY_SIZE(prefixes))];

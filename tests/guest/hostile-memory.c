@@ -10,7 +10,7 @@
 
 extern const u8 image_start[], fixups_end[];
 
-/* --- canaries: where not even half of an address of the playground leads --- */
+/* --- canaries: where neither half an address of the playground leads nor the 4-MByte page around it --- */
 
 enum { CANARY_AREAS = 4 };
 static struct {
@@ -50,7 +50,7 @@ bool hostile_memory_init(void)
 {
     const u64 beside_umbra = umbra_region(&umbra_start, &umbra_end) ? umbra_start : MIB(64);
     const u64 areas[CANARY_AREAS][2] = {{MIB(20), MIB(21)},
-                                        {PLAYGROUND - MIB(1), PLAYGROUND},
+                                        {PLAYGROUND - MIB(4), PLAYGROUND - MIB(3)},
                                         {PLAYGROUND + MIB(2), PLAYGROUND + MIB(3)},
                                         {beside_umbra - KIB(512), beside_umbra}};
 
