@@ -382,6 +382,13 @@ static u64 all_rights(const struct spec_paging *spec, unsigned level, u64 entry)
     return (entry | 0x6) & ~(spec->format == SPEC_32BIT ? 0 : BIT(63));
 }
 
+static u64 settled(const struct spec_paging *spec, unsigned level, bool leaf, u64 entry)
+{
+    if (spec_is_ept(spec->format))
+        return (leaf ? (entry & ~0x38ull) | 6u << 3 : entry) | 0x300;
+    return spec->format == SPEC_PAE && level == 3 ? entry : entry | 0x60;
+}
+
 u64 case_spoil_entry(const struct spec_paging *spec, unsigned level, u64 entry)
 {
     switch (random_below(8)) {
@@ -417,6 +424,8 @@ void case_build_chain(struct case_memory *memory, const struct case_chain *chain
 
         if (random_chance(chain->plain_percent))
             entry = all_rights(spec, level, entry);
+        if (chain->settled)
+            entry = settled(spec, level, leaf, entry);
         if (random_chance(chain->odd_percent))
             entry = case_spoil_entry(spec, level, entry);
         if (in_memory(memory, where, bytes))

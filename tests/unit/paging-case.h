@@ -97,6 +97,7 @@ struct case_chain {
     u64 table_host[SPEC_LEVELS_MAX + 1];    /* [level]: where it lies in memory */
     unsigned odd_percent;                   /* chance that an entry is not an ordinary one */
     unsigned plain_percent;                 /* chance that an ordinary entry allows everything */
+    bool settled;                           /* flags are set, memory is write-back: for quick walks */
 };
 
 /* A level that may map pages, mostly the lowest. */
