@@ -32,12 +32,12 @@ u64 fault_npf_exit_info_1(struct paging_role role, const struct fault *fault)
     bool final = (fault->supplied & FAULT_FINAL) != 0;
     bool user = !final || !role_has(role, ROLE_GMET) || (fault->access & ACCESS_USER) != 0;
 
-    return error_code(role, fault) | flag(user, PF_U) | (final ? NPF_FINAL : NPF_WALK);
+    return error_code(role, fault) | flag(user, PF_U) | (final ? NPF_FINAL : NPF_TABLE_WALK);
 }
 
 unsigned fault_npf_access(u64 exit_info_1, unsigned cpl, bool gmet)
 {
-    if ((exit_info_1 & NPF_WALK) != 0)
+    if ((exit_info_1 & NPF_TABLE_WALK) != 0)
         return ACCESS_WRITE | ACCESS_USER;
 
     unsigned access = cpl == 3 || !gmet ? ACCESS_USER : 0;

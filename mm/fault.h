@@ -8,6 +8,7 @@
 #define UMBRA_MM_FAULT_H
 
 #include "arch/types.h"
+#include "mm/npf-info.h"
 #include "mm/paging-role.h"
 #include "mm/rights.h"
 
@@ -60,14 +61,10 @@ struct fault {
  */
 u32 fault_pf_error_code(struct paging_role role, const struct fault *fault);
 
-/* EXITINFO1 of VMEXIT_NPF, APM vol. 2 15.25.6: bits of the error code, and these. */
-#define NPF_FINAL BIT(32) /* the access to the final address faulted */
-#define NPF_WALK  BIT(33) /* an access to a guest paging structure faulted */
-
 /*
- * EXITINFO1 of a fault in NPT; `role` is the NPT role, so NXE and SMEP in it are the host's (L1's). U: 1
- * without GMET and for guest table walks, else whether CPL is 3. SS is set for shadow-stack accesses.
- * Bit 32 is set if `supplied` has FAULT_FINAL, else bit 33.
+ * EXITINFO1 (mm/npf-info.h) of a fault in NPT; `role` is the NPT role, so NXE and SMEP in it are the host's
+ * (L1's). U: 1 without GMET and for guest table walks, else whether CPL is 3. SS is set for shadow-stack
+ * accesses. Bit 32 is set if `supplied` has FAULT_FINAL, else bit 33.
  */
 u64 fault_npf_exit_info_1(struct paging_role role, const struct fault *fault);
 

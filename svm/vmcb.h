@@ -8,6 +8,7 @@
 #define UMBRA_SVM_VMCB_H
 
 #include "arch/types.h"
+#include "mm/npf-info.h"
 
 /* Exit code n below 0xC0 belongs to bit n % 32 of intercept word n / 32. */
 enum { VMCB_INTERCEPT_WORDS = 6, VMCB_INTERCEPT_EXCEPTIONS = 2 };
@@ -66,15 +67,6 @@ enum {
 #define EVENT_ERROR_VALID    BIT(11)
 #define EVENT_VALID          BIT(31)
 #define EVENT_ERROR_SHIFT    32u
-
-/* EXITINFO1 of VMEXIT_NPF, 15.25.6 */
-#define NPF_PRESENT    BIT(0)
-#define NPF_WRITE      BIT(1)
-#define NPF_USER       BIT(2)
-#define NPF_RESERVED   BIT(3)
-#define NPF_FETCH      BIT(4)
-#define NPF_FINAL      BIT(32)
-#define NPF_TABLE_WALK BIT(33)
 
 /* Exit codes, appendix C. A CPU that defines a new one below 0xC0 uses it only after Umbra sets its
  * intercept. */
