@@ -6,6 +6,7 @@
 #include "mm/guest-mem.h"
 #include "nested/svm-nested.h"
 #include "svm/capability.h"
+#include "svm/nmi.h"
 
 /*
  * A permission map in L1's RAM can be used as it is; one that is elsewhere reads as ones (NULL). What is L1's
@@ -230,7 +231,7 @@ void nested_svm_enter(struct vcpu *vcpu, struct svm_slot *slot)
     if (tlb_control != TLB_CONTROL_NOTHING)
         nested_svm_obey_tlb_control(nested, tlb_control);
     svm_switch_to_l2(svm, slot->vmcb02, slot->vmcb02_address, nested->interrupts);
-    if (__builtin_expect(vcpu->nmi_pending || svm->init_pending, 0)) {
+    if (__builtin_expect(svm_nmi_is_due(svm) || svm->init_pending, 0)) {
         vcpu->gpr[GPR_RAX] = slot->vmcb02->save.rax;
         if (!nested_svm_take_held(vcpu))
             return;

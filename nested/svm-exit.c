@@ -9,6 +9,7 @@
 #include "svm/event.h"
 #include "svm/exit-name.h"
 #include "svm/instruction.h"
+#include "svm/nmi.h"
 #include "svm/step.h"
 
 #define DR7_DISABLED 0x400ull
@@ -194,7 +195,7 @@ static enum exit_action after_step(struct vcpu *vcpu, u64 code)
     const struct vmcb_control *control = &svm->vmcb->control;
 
     if (code == VMEXIT_NMI)
-        return EXIT_RESUME;
+        return svm_nmi_intercepted() ? svm_nmi_deliver(svm) : EXIT_RESUME;
     unsigned vector = (unsigned)(code - VMEXIT_EXCP0);
     if (vector == EXC_BP || vector == EXC_OF)
         return EXIT_RESUME;
@@ -246,8 +247,7 @@ bool nested_svm_take_held(struct vcpu *vcpu)
     } else if (code == VMEXIT_INIT && (!svm_of(vcpu)->init_is_sx || control->event_inj == 0)) {
         (void)init(vcpu);
     } else if (code == VMEXIT_NMI && control->event_inj == 0) {
-        vcpu->nmi_pending = false;
-        svm_event_nmi(svm_of(vcpu));
+        (void)svm_nmi_deliver(svm_of(vcpu));
     }
     return vcpu->l2_running;
 }
@@ -292,6 +292,12 @@ static enum exit_action handle(struct vcpu *vcpu, u32 index)
     bool write = control->exit_info_1 != 0;
     bool msr = code == VMEXIT_MSR && msr_intercepted(nested->slot, (u32)vcpu->gpr[GPR_RCX], write);
 
+    /* Not every NMI is the guest's, and not each that is may come now. */
+    if (code == VMEXIT_NMI && svm_nmi_intercepted()) {
+        svm_take_pending();
+        if (!svm_nmi_is_due(svm) || svm_gif_is_clear(svm))
+            return EXIT_RESUME;
+    }
     /* It waits, whoever asked for it. */
     if ((code == VMEXIT_NMI || code == VMEXIT_INIT) && svm_gif_is_clear(svm))
         return svm_handle(svm, index);

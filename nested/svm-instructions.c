@@ -6,6 +6,7 @@
 #include "nested/svm-nested.h"
 #include "svm/event.h"
 #include "svm/instruction.h"
+#include "svm/nmi.h"
 
 /* What VMLOAD and VMSAVE move, APM vol. 2 15.5.2: L1's, and L2's alike, is in vmcb01. */
 static inline void move_switched(struct vmcb_save *to, const struct vmcb_save *from)
@@ -144,7 +145,7 @@ static enum exit_action stgi(struct svm_vcpu *svm)
         return EXIT_RESUME;
     }
     nested_svm_set_l2_gif(svm);
-    if (svm->vcpu->nmi_pending || svm->init_pending)
+    if (svm_nmi_is_due(svm) || svm->init_pending)
         (void)nested_svm_take_held(svm->vcpu);
     return EXIT_RESUME;
 }

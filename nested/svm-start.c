@@ -7,6 +7,7 @@
 #include "mm/phys.h"
 #include "nested/svm-capability.h"
 #include "nested/svm-nested.h"
+#include "svm/nmi.h"
 
 #define CPUID_EXTENDED_FEATURES 0x80000001u
 #define CPUID_SVM               0x8000000au
@@ -104,6 +105,8 @@ bool nested_svm_init(struct vcpu *vcpu)
         return false;
     struct nested_svm *nested = nested_svm_of(vcpu);
     svm_own_intercepts(nested->own_intercepts);
+    if (svm_nmi_intercepted())
+        nested->own_intercepts[VMEXIT_NMI / 32] |= 1u << VMEXIT_NMI % 32;
     nested->msr_merge.own = phys_to_virt(hpa(svm->vmcb->control.msrpm_base_pa));
     nested->msr_merge.merged = phys_to_virt(nested->msr_map02);
     nested->cpu = (struct paging_cpu){

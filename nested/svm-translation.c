@@ -69,7 +69,9 @@ void nested_svm_own_map_changed(struct vcpu *vcpu)
 
 static void flush(struct vmcb_control *control)
 {
-    control->tlb_control = svm_features.flush_by_asid ? TLB_CONTROL_FLUSH_GUEST : TLB_CONTROL_FLUSH_ALL;
+    /* Not to take a flush of everything back. */
+    if (control->tlb_control == TLB_CONTROL_NOTHING)
+        control->tlb_control = svm_features.flush_by_asid ? TLB_CONTROL_FLUSH_GUEST : TLB_CONTROL_FLUSH_ALL;
 }
 
 static inline void set_table_and_asid(struct nested_svm *nested, u64 table, u32 tag)

@@ -343,7 +343,10 @@ static void exit_during_step(struct svm_vcpu *svm, u32 index)
 
 static void flush(struct vmcb *vmcb)
 {
-    vmcb->control.tlb_control = svm_features.flush_by_asid ? TLB_CONTROL_FLUSH_GUEST : TLB_CONTROL_FLUSH_ALL;
+    /* Not to take a flush of everything back. */
+    if (vmcb->control.tlb_control == TLB_CONTROL_NOTHING)
+        vmcb->control.tlb_control =
+            svm_features.flush_by_asid ? TLB_CONTROL_FLUSH_GUEST : TLB_CONTROL_FLUSH_ALL;
 }
 
 void svm_flush_guest(struct svm_vcpu *svm)
@@ -370,14 +373,8 @@ void svm_flush_guests(struct vcpu *vcpu)
 
 void svm_flush_changes(struct svm_vcpu *svm)
 {
-    if (!machine.tdp.flush_pending)
-        return;
-    svm_flush_guest(svm);
-    /* L2's ASIDs hold translations by Umbra's tables, too. */
-    if (machine.nested)
-        svm->vmcb->control.tlb_control = TLB_CONTROL_FLUSH_ALL;
-    /* No guest instruction runs between here and the flush. */
-    tdp_flushed(&machine.tdp);
+    if (machine.tdp.flush_pending)
+        shootdown_if_pending(svm->vcpu);
 }
 
 static void end_exit(struct svm_vcpu *svm)

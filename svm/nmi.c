@@ -42,9 +42,7 @@ enum exit_action svm_nmi_deliver(struct svm_vcpu *svm)
 {
     const struct vmcb_control *control = &svm->vmcb->control;
 
-    if (!svm->vcpu->nmi_pending || svm->events_held)
-        return EXIT_RESUME;
-    if (svm->nmi_blocked && !svm->iret_begun)
+    if (!svm_nmi_is_due(svm) || svm_gif_is_clear(svm))
         return EXIT_RESUME;
     if (svm->nmi_blocked && svm_nmi_at_iret(svm))
         return EXIT_STEP;
@@ -55,6 +53,12 @@ enum exit_action svm_nmi_deliver(struct svm_vcpu *svm)
         /* An NMI of this CPU to itself merges with the one that waits, and exits as soon as it could come. */
         local_apic_send(svm->vcpu->apic_id, APIC_SEND_NMI);
     return EXIT_RESUME;
+}
+
+void svm_nmi_follow(struct svm_vcpu *svm)
+{
+    if (!svm->iret_begun)
+        intercept_iret(svm, true);
 }
 
 enum exit_action svm_nmi_iret(struct svm_vcpu *svm)

@@ -20,10 +20,15 @@ static inline bool svm_nmi_intercepted(void)
 }
 
 /*
- * The guest (L1), whose VMCB is the current one, gets the NMI that waits for it, if any, as soon as it can
- * have one. EXIT_STEP: one instruction first, and then again.
+ * The guest, L1 or L2, whose VMCB is the current one, gets the NMI that waits for it, if any, as soon as it
+ * can have one. EXIT_STEP: one instruction first, and then again.
  */
 enum exit_action svm_nmi_deliver(struct svm_vcpu *svm);
+/* May it have one now, but for another event in the way? */
+static inline bool svm_nmi_is_due(const struct svm_vcpu *svm)
+{
+    return svm->vcpu->nmi_pending && (!svm->nmi_blocked || svm->iret_begun);
+}
 /* VMEXIT_IRET */
 enum exit_action svm_nmi_iret(struct svm_vcpu *svm);
 /* Is the instruction at RIP the IRET whose end is waited for? */

@@ -69,7 +69,8 @@ void svm_startup_begin(void)
 
 /*
  * To whoever waits and is addressed. The first vector counts, as in a CPU that has started by it. False if an
- * addressed CPU does not wait: it has started, or the INIT before is still on its way.
+ * addressed CPU does not wait, or not any more: it has started, or is about to, or the INIT before is still
+ * on its way.
  */
 static bool deliver(u64 command)
 {
@@ -80,9 +81,7 @@ static bool deliver(u64 command)
         struct vcpu *vcpu = machine.vcpu[i];
         if (vcpu == self || !apic_command_reaches(command, x2apic, vcpu->apic_id, false))
             continue;
-        if (atomic_load(&vcpu->waiting))
-            (void)atomic_cas(&svm_of(vcpu)->sipi, 0, SIPI_CAME | (command & 0xff));
-        else
+        if (!atomic_load(&vcpu->waiting) || !atomic_cas(&svm_of(vcpu)->sipi, 0, SIPI_CAME | (command & 0xff)))
             all = false;
     }
     return all;

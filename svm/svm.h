@@ -198,11 +198,19 @@ enum exit_action svm_violation(struct svm_vcpu *svm, const struct violation *vio
 /* The INIT was taken from the CPU: L1 is as after it. */
 void svm_guest_init(struct svm_vcpu *svm);
 
+/* svm/nmi.c: NMIs are blocked, and another of L1 and L2 goes on: its IRET counts from now on. */
+void svm_nmi_follow(struct svm_vcpu *svm);
+
 /* Who is entered next: L2 with this VMCB (physical address too), RFLAGS.IF so at VMRUN, and exception
  * intercepts as they are in it; or L1. */
 static inline void svm_switch_to_l2(struct svm_vcpu *svm, struct vmcb *vmcb, hpa_t address, bool interrupts)
 {
+    /* A flush that waits for an entry is for all translations of this CPU. */
+    if (__builtin_expect(svm->vmcb->control.tlb_control != TLB_CONTROL_NOTHING, 0))
+        vmcb->control.tlb_control = TLB_CONTROL_FLUSH_ALL;
     svm->vmcb = vmcb;
+    if (__builtin_expect(svm->nmi_blocked, 0))
+        svm_nmi_follow(svm);
     svm->exceptions = vmcb->control.intercept[VMCB_INTERCEPT_EXCEPTIONS];
     svm->frame->l2_vmcb = address.raw;
     svm->frame->l2_interrupts = interrupts;
@@ -212,7 +220,11 @@ static inline void svm_switch_to_l2(struct svm_vcpu *svm, struct vmcb *vmcb, hpa
 
 static inline void svm_switch_to_l1(struct svm_vcpu *svm)
 {
+    if (__builtin_expect(svm->vmcb->control.tlb_control != TLB_CONTROL_NOTHING, 0))
+        svm->vmcb01->control.tlb_control = TLB_CONTROL_FLUSH_ALL;
     svm->vmcb = svm->vmcb01;
+    if (__builtin_expect(svm->nmi_blocked, 0))
+        svm_nmi_follow(svm);
     svm->exceptions = svm->vmcb01->control.intercept[VMCB_INTERCEPT_EXCEPTIONS];
     svm->vcpu->l2_running = false;
     svm->frame->next = (uintptr_t)svm_enter_guest;

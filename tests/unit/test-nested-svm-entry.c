@@ -28,6 +28,13 @@ struct machine machine;
 struct svm_features svm_features;
 const char svm_enter_guest[1], svm_enter_l2[1];
 
+/* No NMI is blocked here. */
+void svm_nmi_follow(struct svm_vcpu *svm)
+{
+    (void)svm;
+    fail();
+}
+
 void *guest_page(gpa_t page)
 {
     return page.raw % PAGE_SIZE == 0 && page.raw < sizeof(ram) ? ram[page.raw / PAGE_SIZE] : NULL;
