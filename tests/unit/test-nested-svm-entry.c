@@ -29,9 +29,9 @@ struct svm_features svm_features;
 const char svm_enter_guest[1], svm_enter_l2[1];
 
 /* No NMI is blocked here. */
-void svm_nmi_follow(struct svm_vcpu *svm)
+void svm_nmi_follow(struct svm_vcpu *of)
 {
-    (void)svm;
+    (void)of;
     fail();
 }
 
