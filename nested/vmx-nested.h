@@ -63,6 +63,7 @@ struct nested_vmx {
     /* vmx-operand.c: the paging of L1 or L2, for operands in its memory; made anew when the role changes. */
     struct paging_cpu operand_cpu;
     struct paging operand_paging;
+    u64 operand_registers[3]; /* CR0, CR4 and EFER that it was made for */
     u64 operand_pdptes[VMCS_PDPTES];
 
     struct vmcs_shadowing shadowing;

@@ -71,10 +71,15 @@ static u32 read_pkrs(void)
 static const struct paging *first_stage(struct nested_vmx *nested, u64 cr0, u64 cr4, u64 efer)
 {
     struct paging *paging = &nested->operand_paging;
-    struct paging_role role = paging_role_guest(&nested->operand_cpu, cr0, cr4, efer);
+    u64 *last = nested->operand_registers;
 
-    if (!role_equal(role, paging->role))
-        paging_init(paging, role);
+    if (last[0] != cr0 || last[1] != cr4 || last[2] != efer) {
+        paging_init(paging, paging_role_guest(&nested->operand_cpu, cr0, cr4, efer));
+        last[0] = cr0;
+        last[1] = cr4;
+        last[2] = efer;
+    }
+    struct paging_role role = paging->role;
     if (role_has(role, ROLE_PKU) || role_has(role, ROLE_PKS)) {
         permission_set_keys(&paging->permission, role, role_has(role, ROLE_PKU) ? read_pkru() : 0,
                             role_has(role, ROLE_PKS) ? read_pkrs() : 0);
@@ -192,11 +197,10 @@ static bool log_page(struct vcpu *vcpu, const struct linear_context *context, u6
 static bool log_operand(struct vcpu *vcpu, const struct operand_access *access, unsigned kind,
                         enum exit_action *action)
 {
-    u64 linear = linear_of(access, kind);
-    u64 last = linear + access->operand.bytes - 1;
-
     if (!vcpu->l2_running || !l2_writes_log(vcpu))
         return true;
+    u64 linear = linear_of(access, kind);
+    u64 last = linear + access->operand.bytes - 1;
     return log_page(vcpu, &access->context, linear, kind, action) &&
            ((linear ^ last) < PAGE_SIZE ||
             log_page(vcpu, &access->context, align_down(last, PAGE_SIZE), kind, action));
