@@ -79,14 +79,15 @@ struct shadow_page {
 struct shadow_root {
     struct shadow_key key; /* pointer: address bits only */
     struct paging paging;
-    u32 page;          /* SHADOW_NONE: this slot is free, or about to be; written last */
-    u32 handle;        /* of this use of the slot */
-    u32 used;          /* shadow.clock at the last acquire */
-    u32 generation;    /* counts what was dropped: a tag that has not seen this one yet must be flushed */
-    u32 pins;          /* CPUs whose last root it is: it stays */
-    u32 news;          /* shadow.news that every page's `always` knows of */
-    u64 *tracked;      /* one bit for each page of the pool: of kind TABLE, and of this root */
-    u64 tracked_words; /* which words of it, modulo 64, were ever not 0 */
+    u32 page;       /* SHADOW_NONE: this slot is free, or about to be; written last */
+    u32 handle;     /* of this use of the slot */
+    u32 used;       /* shadow.clock at the last acquire */
+    u32 generation; /* counts what was dropped: a tag that has not seen this one yet must be flushed */
+    u32 pins;       /* CPUs whose last root it is: it stays */
+    u32 news;       /* shadow.news that every page's `always` knows of */
+    /* By level, from 1: one bit for each page of the pool of kind TABLE and of this root; and which words of
+     * these, modulo 64, were ever not 0. */
+    u64 *tracked[SHADOW_LEVELS + 1], tracked_words[SHADOW_LEVELS + 1];
     u64 accessed_bit, dirty_bit; /* of L1's entries; 0 if L1 uses none */
     u8 top_level;                /* the highest level at which the shadow has pages of kind TABLE */
     u8 pat[8];                   /* NPT: L1's PAT index to Umbra's */

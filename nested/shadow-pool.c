@@ -96,8 +96,8 @@ void shadow_track(struct shadow *shadow, u32 number)
     u64 *dirty = frames ? tdp_track(shadow->config.tdp, gpa(table)) : NULL;
     atomic_release(&page->dirty, dirty);
     atomic_poke(&page->seen, 0);
-    atomic_or(&root->tracked[number / 64], BIT(number % 64));
-    atomic_or(&root->tracked_words, BIT(number / 64 % 64));
+    atomic_or(&root->tracked[page->level][number / 64], BIT(number % 64));
+    atomic_or(&root->tracked_words[page->level], BIT(number / 64 % 64));
     /* Who lets L2 write sets the bit first and looks for pages then: one of the two sees the other. */
     if (shadow_may_be_written(shadow, table))
         atomic_poke(&page->dirty, NULL);
@@ -105,7 +105,9 @@ void shadow_track(struct shadow *shadow, u32 number)
 
 static void untrack(struct shadow *shadow, u32 number)
 {
-    atomic_and(&shadow->root[shadow->pages[number].root].tracked[number / 64], ~BIT(number % 64));
+    const struct shadow_page *page = &shadow->pages[number];
+
+    atomic_and(&shadow->root[page->root].tracked[page->level][number / 64], ~BIT(number % 64));
 }
 
 /* --- what L2 may write to --- */

@@ -63,13 +63,14 @@ static bool carve_roots(struct shadow *shadow)
         count *= 2;
     shadow->root_count = count;
     shadow->root = carve(count * sizeof(struct shadow_root));
-    u64 *tracked = carve((u64)count * words * sizeof(u64));
+    u64 *tracked = carve((u64)count * SHADOW_LEVELS * words * sizeof(u64));
     if (shadow->root == NULL || tracked == NULL)
         return false;
     for (u32 i = 0; i < count; i++) {
         shadow->root[i].page = SHADOW_NONE;
         shadow->root[i].handle = i;
-        shadow->root[i].tracked = tracked + (u64)i * words;
+        for (unsigned level = 1; level <= SHADOW_LEVELS; level++, tracked += words)
+            shadow->root[i].tracked[level] = tracked;
     }
     return true;
 }

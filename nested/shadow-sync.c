@@ -110,69 +110,82 @@ static unsigned look_at_word(struct shadow *shadow, struct shadow_state *cpu, co
     return owed;
 }
 
-static unsigned look_at_all(struct shadow *shadow, struct shadow_state *cpu, struct shadow_root *root)
+static unsigned look_at_level(struct shadow *shadow, struct shadow_state *cpu, struct shadow_root *root,
+                              unsigned level, bool news)
 {
-    u32 words = (shadow->config.pages + 63) / 64, known = atomic_load(&shadow->news);
-    bool news = known != atomic_acquire(&root->news);
+    u32 words = (shadow->config.pages + 63) / 64;
     unsigned owed = NOTHING_OWED;
 
-    for (u64 bits = atomic_load(&root->tracked_words); bits != 0; bits &= bits - 1) {
+    for (u64 bits = atomic_load(&root->tracked_words[level]); bits != 0; bits &= bits - 1) {
         for (u32 word = (u32)__builtin_ctzll(bits); word < words; word += 64)
-            owed |= look_at_word(shadow, cpu, &root->tracked[word], &shadow->pages[(size_t)word * 64], news);
+            owed |= look_at_word(shadow, cpu, &root->tracked[level][word], &shadow->pages[(size_t)word * 64],
+                                 news);
     }
-    if (news)
-        atomic_release(&root->news, known);
     return owed;
 }
 
 /* A page that is not tracked any more needs no comparison. */
-static void compare_if_owed(struct shadow *shadow, struct shadow_state *cpu, const struct shadow_root *root,
-                            u32 number, u64 noticed)
+static void compare_if_owed(struct shadow *shadow, struct shadow_state *cpu, const u64 *word, u32 number,
+                            u64 noticed)
 {
     struct shadow_page *page = &shadow->pages[number];
 
     shadow_enter(cpu);
-    if ((atomic_acquire(&root->tracked[number / 64]) & BIT(number % 64)) != 0 &&
+    if ((atomic_acquire(word) & BIT(number % 64)) != 0 &&
         (atomic_peek(&page->dirty) == NULL ||
-         atomic_load(&shadow->written[page->written]) > atomic_peek(&page->seen))) {
+         (noticed != 0 && atomic_load(&shadow->written[page->written]) > atomic_peek(&page->seen)))) {
         compare_page(shadow, cpu, number);
-        atomic_release(&page->seen, noticed);
+        if (noticed != 0)
+            atomic_release(&page->seen, noticed);
     }
     shadow_leave(cpu);
 }
 
-/* `noticed`: the last write that was noticed before the waits. */
-static void compare_all(struct shadow *shadow, struct shadow_state *cpu, const struct shadow_root *root,
-                        u64 noticed)
+/* `noticed`: the last write that was noticed before the shoot-down and the wait; 0: there were none of them.
+ */
+static void compare_level(struct shadow *shadow, struct shadow_state *cpu, const struct shadow_root *root,
+                          unsigned level, u64 noticed)
 {
     u32 words = (shadow->config.pages + 63) / 64;
 
-    for (u32 word = 0; word < words; word++) {
-        for (u64 bits = atomic_acquire(&root->tracked[word]); bits != 0; bits &= bits - 1)
-            compare_if_owed(shadow, cpu, root, word * 64 + (u32)__builtin_ctzll(bits), noticed);
+    for (u32 i = 0; i < words; i++) {
+        const u64 *word = &root->tracked[level][i];
+        for (u64 bits = atomic_acquire(word); bits != 0; bits &= bits - 1)
+            compare_if_owed(shadow, cpu, word, i * 64 + (u32)__builtin_ctzll(bits), noticed);
     }
 }
 
 /*
- * Twice it waits for faults of other CPUs that have read an entry of L1 and may not yet have laid their own:
- * before the first look, so that what they lay is seen; and before the comparison, since the flags that the
- * look has used up were also those of L1's writes that such a fault has missed. Before that comes the
- * shoot-down: until it ends, other CPUs may write to tables without setting a flag. What is noticed after the
- * look is for those to compare who noticed it.
+ * It waits for faults of other CPUs that have read an entry of L1 and may not yet have laid their own: before
+ * the first look, so that what they lay is seen; and before a comparison, since the flags that the look has
+ * used up were also those of L1's writes that such a fault has missed. Before that comes the shoot-down:
+ * until it ends, other CPUs may write to tables without setting a flag. What is noticed after the look is for
+ * those to compare who noticed it.
+ *
+ * Level by level from the root, so that all that stays was read from L1's tables in the order in which a walk
+ * reads it: L1 may take a table away, change it and link it again while this goes on.
  */
 void shadow_synchronise(struct shadow *shadow, struct shadow_state *cpu, struct shadow_root *root)
 {
+    u32 known = atomic_load(&shadow->news);
+    bool news = known != atomic_acquire(&root->news);
+
     cpu->statistics.synchronisations++;
     shadow_wait(shadow, cpu);
-    unsigned owed = look_at_all(shadow, cpu, root);
-    if (owed == NOTHING_OWED)
-        return;
-    u64 noticed = atomic_load(&shadow->writes);
-    if ((owed & SHOOTDOWN_OWED) != 0) {
-        shadow_shoot_down(shadow, cpu);
-        shadow_wait(shadow, cpu);
+    for (unsigned level = root->top_level; level >= 1; level--) {
+        unsigned owed = look_at_level(shadow, cpu, root, level, news);
+        u64 noticed = 0;
+        if (owed == NOTHING_OWED)
+            continue;
+        if ((owed & SHOOTDOWN_OWED) != 0) {
+            noticed = atomic_load(&shadow->writes);
+            shadow_shoot_down(shadow, cpu);
+            shadow_wait(shadow, cpu);
+        }
+        compare_level(shadow, cpu, root, level, noticed);
     }
-    compare_all(shadow, cpu, root, noticed);
+    if (news)
+        atomic_release(&root->news, known);
     shadow_collect(shadow, cpu);
 }
 

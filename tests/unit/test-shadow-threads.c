@@ -31,7 +31,7 @@ enum {
     PLACES = 4,  /* pages in use of each region */
     PAGES = REGIONS * PLACES,
     TLB = 24,
-    TRIES = 4000,
+    TRIES = 100000,
 };
 
 #define TABLES_START MIB(1)
@@ -540,8 +540,8 @@ static void with_room(void **state)
 static void with_eviction(void **state)
 {
     (void)state;
-    run(40);
-    run(64);
+    run(48);
+    run(80);
 }
 
 int main(void)
