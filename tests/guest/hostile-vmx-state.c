@@ -436,14 +436,13 @@ u64 hostile_field_value(unsigned index)
 void hostile_write_wanted(bool guards_only)
 {
     for (unsigned i = 0; i < fields.count; i++) {
-        bool guard = fields.use[i] == USE_GUARD || fields.use[i] == USE_CONTROL ||
-                     (fields.encoding[i] >= VMCS_IO_BITMAP_A && fields.encoding[i] <= VMCS_MSR_BITMAPS);
+        bool guard =
+            fields.use[i] == USE_GUARD || fields.use[i] == USE_CONTROL || fields.use[i] == USE_POINTER;
         if (guard || !guards_only)
             (void)try_vmwrite(fields.encoding[i], fields.wanted[i]);
     }
     /* Random VMWRITEs can have put it anywhere. */
     if (guards_only) {
-        (void)try_vmwrite(VMCS_EPT_POINTER, wanted(VMCS_EPT_POINTER));
         (void)try_vmwrite(VMCS_GUEST_CR3, wanted(VMCS_GUEST_CR3));
         (void)try_vmwrite(VMCS_GUEST_ACTIVITY, 0);
     }
