@@ -411,7 +411,8 @@ void nested_svm_l2_exit(struct vcpu *vcpu, u32 index)
     u64 code = control->exit_code;
 
     if (svm_of(vcpu)->unusual == 0 && (control->exit_int_info & EVENT_VALID) == 0) {
-        if (code != VMEXIT_MSR && svm_intercepts_code(&slot->control, code)) {
+        /* An NMI need not be L1's. */
+        if (code != VMEXIT_MSR && code != VMEXIT_NMI && svm_intercepts_code(&slot->control, code)) {
             reflect(vcpu, code, control->exit_info_1, control->exit_info_2);
             return;
         }

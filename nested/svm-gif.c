@@ -43,6 +43,6 @@ void nested_svm_set_l2_gif(struct svm_vcpu *svm)
     }
     control->v_intr |= before & V_IRQ;
     if (!svm_intercepts_code(&nested->slot->control, VMEXIT_NMI))
-        control->intercept[VMEXIT_NMI / 32] &= ~INTERCEPT_NMI;
+        control->intercept[VMEXIT_NMI / 32] &= ~INTERCEPT_NMI | nested->own_intercepts[VMEXIT_NMI / 32];
     svm_changed(svm, CLEAN_INTERCEPTS | CLEAN_TPR);
 }
