@@ -51,6 +51,14 @@ static void enter_without_vpid(struct vcpu *vcpu, const struct vmcs12 *vmcs12)
         shadow_invalidate_pointer(nested_vmx_shadow(), nested_vmx_shadow_cpu(vcpu), vmcs12->ept_pointer);
 }
 
+/* An INIT that L1's root operation has blocked; wait-for-SIPI blocks it, too, and an injected event comes
+ * first. */
+static bool init_is_first(const struct vmcs12 *vmcs12)
+{
+    return vmcs12->guest_activity != ACTIVITY_WAIT_FOR_SIPI &&
+           (vmcs12->entry_interruption & INTERRUPTION_VALID) == 0;
+}
+
 enum exit_action nested_vmx_enter(struct vcpu *vcpu, bool launch)
 {
     struct nested_vmx *nested = nested_vmx_of(vcpu);
@@ -79,6 +87,11 @@ enum exit_action nested_vmx_enter(struct vcpu *vcpu, bool launch)
     vcpu->l2_running = true;
     if (__builtin_expect(vmcs12->guest_activity == ACTIVITY_WAIT_FOR_SIPI, false))
         shootdown_wait_begins(vcpu);
+    if (__builtin_expect(vmx_of(vcpu)->init_pending, false) && init_is_first(vmcs12)) {
+        vmx_of(vcpu)->init_pending = false;
+        nested->vmcs12.launch_state = VMCS12_LAUNCHED;
+        return l2_init_exit(vcpu);
+    }
     if (__builtin_expect(vcpu->nmi_pending, false) && l2_nmi_is_first(vcpu)) {
         nested->vmcs12.launch_state = VMCS12_LAUNCHED;
         return l2_nmi_exit(vcpu);

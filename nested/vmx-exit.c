@@ -253,6 +253,13 @@ enum exit_action l2_nmi_exit(struct vcpu *vcpu)
     return l2_reflect(vcpu, &information);
 }
 
+enum exit_action l2_init_exit(struct vcpu *vcpu)
+{
+    static const struct l2_exit_information information = {.reason = REASON_INIT};
+
+    return l2_reflect(vcpu, &information);
+}
+
 /* An NMI that came while Umbra ran is L1's exit now, at the first instruction boundary of L2. */
 static enum exit_action waiting_nmi(struct vcpu *vcpu, u32 reason)
 {

@@ -247,5 +247,7 @@ void l1_take_host_segments(struct vmcs02 *vmcs02, const struct vmcs12 *vmcs12);
 enum exit_action l2_reflect(struct vcpu *vcpu, const struct l2_exit_information *information);
 /* The same for an NMI, which does not wait any more. */
 enum exit_action l2_nmi_exit(struct vcpu *vcpu);
+/* The same for an INIT. */
+enum exit_action l2_init_exit(struct vcpu *vcpu);
 
 #endif

@@ -6,6 +6,7 @@
 #include "tests/guest/vmx.h"
 
 L2_CODE(code_spin, "", "1: pause\njmp 1b");
+L2_CODE(code_nops, "nop", "nop\nnop");
 
 enum { VECTOR = 0x9a };
 
@@ -43,6 +44,16 @@ static void check_init(void)
     }
 }
 
+/* Root operation blocks it; the next entry lets it through, once. */
+static void check_init_in_root(void)
+{
+    vmx_reset();
+    apic_send_init();
+    expect("init_in_root.exit", vmx_run(&code_nops), REASON_INIT);
+    vmx_reset();
+    expect("init_in_root.once", vmx_run(&code_nops), REASON_VMCALL);
+}
+
 static void check_nmi(void)
 {
     for (unsigned i = 0; i < 3; i++) {
@@ -67,5 +78,6 @@ void group_vmx_smp(void)
     check_sipi();
     check_nmi();
     check_init();
+    check_init_in_root();
     vmx_stop();
 }
