@@ -273,13 +273,14 @@ static bool msr_intercepted(const struct svm_slot *slot, u32 msr, bool write)
     return slot->msr_map == NULL || svm_msr_intercepted(slot->msr_map, msr, write);
 }
 
-/* L1 leaves it to L2, so it is Umbra's to answer, and not to intercept again. */
+/* L1 leaves it to L2: it is L2's own from now on, or Umbra's to answer. */
 static enum exit_action own_msr(struct vcpu *vcpu, bool write)
 {
     struct nested_svm *nested = nested_svm_of(vcpu);
 
-    if (nested->slot->msr_map != NULL)
-        svm_msr_learn(&nested->msr_merge, nested->slot->msr_map, (u32)vcpu->gpr[GPR_RCX], write);
+    if (nested->slot->msr_map != NULL &&
+        svm_msr_learn(&nested->msr_merge, nested->slot->msr_map, (u32)vcpu->gpr[GPR_RCX], write))
+        return EXIT_RESUME;
     return svm_handle(svm_of(vcpu), VMEXIT_MSR);
 }
 

@@ -49,13 +49,13 @@ bool svm_msr_intercepted(const u64 *map, u32 msr, bool write)
     return bit_is_set(map, msr_bit(msr, write));
 }
 
-void svm_msr_learn(struct svm_msr_merge *merge, const u64 *l1, u32 msr, bool write)
+bool svm_msr_learn(struct svm_msr_merge *merge, const u64 *l1, u32 msr, bool write)
 {
     u32 bit = msr_bit(msr, write);
     unsigned place = 0;
 
     if (bit_is_set(merge->own, bit))
-        return;
+        return false;
     while (place < merge->count && merge->word[place] != bit / 64)
         place++;
     if (place == SVM_MSR_WORDS) {
@@ -67,4 +67,5 @@ void svm_msr_learn(struct svm_msr_merge *merge, const u64 *l1, u32 msr, bool wri
     if (place == merge->count)
         merge->count++;
     svm_msr_merge(merge, l1);
+    return true;
 }

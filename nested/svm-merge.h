@@ -49,10 +49,11 @@ static inline void svm_msr_merge(const struct svm_msr_merge *merge, const u64 *l
 }
 
 /*
- * L2 was intercepted at an MSR that L1 leaves to it: from now on it is not, if Umbra has no interest either.
- * When all places are taken, the others' begin anew.
+ * L2 was intercepted at an MSR that L1 leaves to it. True: Umbra has no interest either, it is not
+ * intercepted any more, and L2 has to execute the instruction again: what VMLOAD and VMSAVE switch is not in
+ * the MSRs now. When all places are taken, the others' begin anew.
  */
-void svm_msr_learn(struct svm_msr_merge *merge, const u64 *l1, u32 msr, bool write);
+bool svm_msr_learn(struct svm_msr_merge *merge, const u64 *l1, u32 msr, bool write);
 
 /* Does a permission map ask for that exit? MSRs that it has no bits for: yes (15.11). */
 bool svm_msr_intercepted(const u64 *map, u32 msr, bool write);

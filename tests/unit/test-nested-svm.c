@@ -184,19 +184,19 @@ static void test_merged_msr_map(void **state)
     memset(merged_map, 0xff, sizeof(merged_map));
     own_map[8] = ~BIT(1);           /* writes of MSR 100h pass */
     own_map[256 + 8] = ~BITS(3, 2); /* C0000101h */
-    svm_msr_learn(&merge, l1_map, 0x101, true);
-    svm_msr_learn(&merge, l1_map, 0x100, false);
-    svm_msr_learn(&merge, l1_map, 0x5000, true);
+    assert_false(svm_msr_learn(&merge, l1_map, 0x101, true));
+    assert_false(svm_msr_learn(&merge, l1_map, 0x100, false));
+    assert_false(svm_msr_learn(&merge, l1_map, 0x5000, true));
     assert_int_equal(merge.count, 0);
     l1_map[8] = 0;
-    svm_msr_learn(&merge, l1_map, 0x100, true);
-    svm_msr_learn(&merge, l1_map, 0x100, true);
+    assert_true(svm_msr_learn(&merge, l1_map, 0x100, true));
+    assert_true(svm_msr_learn(&merge, l1_map, 0x100, true));
     assert_int_equal(merge.count, 1);
     assert_int_equal(merged_map[8], ~BIT(1));
     /* L1 changes its mind until the next VMRUN. */
     l1_map[8] = ~0ull;
     l1_map[256 + 8] = 0;
-    svm_msr_learn(&merge, l1_map, 0xc0000101, false);
+    assert_true(svm_msr_learn(&merge, l1_map, 0xc0000101, false));
     assert_int_equal(merged_map[256 + 8], ~BITS(3, 2));
     assert_int_equal(merged_map[8], ~0ull);
     assert_int_equal(merge.count, 2);
@@ -214,7 +214,7 @@ static void test_msr_places_are_reused(void **state)
         randomise(l1_map);
         svm_msr_merge(&merge, l1_map);
         own_map[2 * msr / 64] = l1_map[2 * msr / 64] = 0;
-        svm_msr_learn(&merge, l1_map, msr, round % 2 != 0);
+        assert_true(svm_msr_learn(&merge, l1_map, msr, round % 2 != 0));
         assert_int_equal(merged_map[2 * msr / 64], 0);
         assert_in_range(open_words(), 1, SVM_MSR_WORDS);
         assert_in_range(merge.count, 1, SVM_MSR_WORDS);
