@@ -194,8 +194,8 @@ static bool is_stale_init(const struct vcpu *vcpu)
 
 /*
  * The boot CPU starts at the reset vector; all others wait for a SIPI (SDM vol. 3A 9.4). A SIPI is lost from
- * this exit to the next entry, as it is while a CPU carries out the INIT: software waits between the two (SDM
- * vol. 3A 9.4.4).
+ * this exit to the next entry, as it is while a CPU carries out the INIT: software waits between the two, and
+ * so nothing is logged here (SDM vol. 3A 9.4.4).
  */
 static enum exit_action handle_init(struct vcpu *vcpu)
 {
@@ -207,7 +207,6 @@ static enum exit_action handle_init(struct vcpu *vcpu)
         vmx_of(vcpu)->init_pending = true;
         return EXIT_RESUME;
     }
-    log_debug("INIT for CPU %u at %lx", vcpu->index, vmread(VMCS_GUEST_RIP));
     start_state_init(&start);
     reset_vcpu(vcpu, &start);
     local_apic_reset();

@@ -10,7 +10,8 @@ enum {
     VECTOR_IPI = 0x42,
     ROUNDS = 40,
     NMIS = 40,
-    PATIENCE = 40000000,
+    PATIENCE = 400000,
+    PATIENCE_THREADS = 40000000, /* where CPUs are threads, which wait for each other */
     TSC_SETTLE = 20000,
     SEND_DELAY = 30000,
     TSC_SETTLE_THREADS = 100000000,
@@ -191,6 +192,11 @@ _Noreturn void smp_main(u32 number)
  * Time for another CPU to do what was asked. Bochs' CPUs take turns of a few instructions; QEMU's are
  * threads, and the counter runs on while the host lets one of them wait.
  */
+static unsigned patience(void)
+{
+    return is_intel ? PATIENCE : PATIENCE_THREADS;
+}
+
 static void settle(void)
 {
     u64 start = rdtsc(), enough = is_intel ? TSC_SETTLE : TSC_SETTLE_THREADS;
@@ -208,7 +214,7 @@ static void start(u32 id, u32 shorthand, u32 where)
 
 static bool wait_starts(const struct other *other, unsigned want)
 {
-    for (unsigned i = 0; i < PATIENCE && other->starts != want; i++)
+    for (unsigned i = 0; i < patience() && other->starts != want; i++)
         __asm__ volatile("pause");
     return other->starts == want;
 }
@@ -219,7 +225,7 @@ static bool all_do(enum order what)
 
     order = what;
     for (unsigned i = 0; i < count; i++) {
-        for (unsigned n = 0; n < PATIENCE && others[i].doing != what; n++)
+        for (unsigned n = 0; n < patience() && others[i].doing != what; n++)
             __asm__ volatile("pause");
         good = good && others[i].doing == what;
     }
@@ -253,7 +259,7 @@ static void start_all(void)
     trap_set_hook(VECTOR_IPI, on_ipi);
     trap_set_hook(EXC_NMI, on_nmi);
     start(0, ICR_OTHERS, SMP_PAGE);
-    for (unsigned i = 0; i < PATIENCE && smp_arrivals + 1 < cpus; i++)
+    for (unsigned i = 0; i < patience() && smp_arrivals + 1 < cpus; i++)
         __asm__ volatile("pause");
     check_eq("smp.all_start_by_one_ipi", smp_arrivals + 1, cpus);
     /* Should they not: APIC IDs of a machine without holes. */
@@ -281,7 +287,7 @@ static unsigned interrupt(struct other *other, volatile unsigned *counter, u32 c
     while (sent < NMIS) {
         unsigned before = *counter;
         apic_send(other->id, command);
-        for (unsigned i = 0; i < PATIENCE && *counter == before; i++)
+        for (unsigned i = 0; i < patience() && *counter == before; i++)
             __asm__ volatile("pause");
         if (*counter != before + 1)
             break;
@@ -407,7 +413,7 @@ static void shoot_down(const char *name)
         answered += call.vector == NO_FAULT && call.status == HYPERCALL_OK;
         epoch++;
         for (unsigned i = 0; i < count; i++) {
-            for (unsigned n = 0; n < PATIENCE && others[i].seen != epoch; n++)
+            for (unsigned n = 0; n < patience() && others[i].seen != epoch; n++)
                 __asm__ volatile("pause");
             answered += others[i].seen == epoch;
         }
@@ -474,7 +480,7 @@ static void x2apic(void)
     }
     (void)all_do(X2APIC);
     for (unsigned i = 0; i < count; i++) {
-        for (unsigned n = 0; n < PATIENCE && !(others[i].apic_base & APIC_BASE_X2APIC); n++)
+        for (unsigned n = 0; n < patience() && !(others[i].apic_base & APIC_BASE_X2APIC); n++)
             __asm__ volatile("pause");
         good = good && (others[i].apic_base & APIC_BASE_X2APIC);
     }
