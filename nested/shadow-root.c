@@ -169,21 +169,20 @@ void shadow_root_free(struct shadow *shadow, struct shadow_root *root)
 /* A free slot, or that of the least recently used root; there are more slots than CPUs that pin one. */
 static struct shadow_root *root_slot(struct shadow *shadow, struct shadow_state *cpu)
 {
-    struct shadow_root *oldest = NULL;
     u32 clock = atomic_peek(&shadow->clock);
-    u64 limit = min_u64(shadow->root_count, SHADOW_ROOTS - 1 + shadow->cpu_count);
+    u64 limit = min_u64(shadow->root_count, SHADOW_ROOTS - 1 + shadow->cpu_count), oldest = limit;
 
     for (unsigned i = 0; i < limit; i++) {
         struct shadow_root *root = &shadow->root[i];
         if (root->page == SHADOW_NONE)
             return root;
-        if (root->pins == 0 && (oldest == NULL || clock - root->used > clock - oldest->used))
-            oldest = root;
+        if (root->pins == 0 && (oldest == limit || clock - root->used > clock - shadow->root[oldest].used))
+            oldest = i;
     }
-    ASSERT(oldest != NULL, "there are more slots than CPUs, and each keeps one");
+    ASSERT(oldest < limit, "there are more slots than CPUs, and each keeps one");
     cpu->statistics.roots_evicted++;
-    shadow_root_free(shadow, oldest);
-    return oldest;
+    shadow_root_free(shadow, &shadow->root[oldest]);
+    return &shadow->root[oldest];
 }
 
 static unsigned table_levels(struct paging_role role)
