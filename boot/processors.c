@@ -213,7 +213,7 @@ static void start_one(u32 apic_id, u64 page)
 void processors_start_others(const struct acpi_cpus *cpus, const struct memmap *memory)
 {
     u8 *image = phys_to_virt(hpa(0)), saved[256];
-    u64 bytes = (u64)(ap_trampoline_end - ap_trampoline), page;
+    u64 bytes = (uintptr_t)ap_trampoline_end - (uintptr_t)ap_trampoline, page;
 
     if (cpus->count <= 1)
         return;
@@ -228,7 +228,7 @@ void processors_start_others(const struct acpi_cpus *cpus, const struct memmap *
     image += page;
     memcpy(saved, image, bytes);
     memcpy(image, ap_trampoline, bytes);
-    *(u32 *)&image[(const u8 *)&ap_trampoline_root - ap_trampoline] = (u32)read_cr3();
+    *(u32 *)&image[(uintptr_t)&ap_trampoline_root - (uintptr_t)ap_trampoline] = (u32)read_cr3();
     for (unsigned i = 0; i < cpus->count; i++) {
         if (cpus->apic_id[i] != own)
             start_one(cpus->apic_id[i], page);

@@ -71,6 +71,8 @@ INLINE u64 finish(const struct paging *paging, u64 granted, u64 entry, unsigned 
     const struct paging_quick *quick = &paging->quick;
     unsigned offset_bits = PAGE_SHIFT + INDEX_BITS * (level - 1);
 
+    /* Levels are 1 to 5. */
+    /* cppcheck-suppress arrayIndexOutOfBoundsCond */
     if (level > 1 && (entry & quick->large[level]) != ENTRY_PS)
         return WALK_NOT_QUICK;
     if (unlikely((entry & quick->leaf_mask[access]) != quick->leaf_value[access]))
