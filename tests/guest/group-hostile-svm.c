@@ -124,11 +124,14 @@ static void set_control(struct vmcb_control *control)
 /*
  * TCG does not load the host's CR0 at an exit from an L2 with EFER.LME = 1, CR0.PG = 0 and CR4.PAE = 0, which
  * is a state like any other (APM vol. 2 14.6.1), and goes on in Umbra without paging. It ends itself when
- * L2 writes CR8 while a virtual interrupt waits.
+ * L2 writes CR8 while a virtual interrupt waits, and when the trap of an HLT or MWAIT with RFLAGS.TF
+ * cannot be delivered.
  */
 static void guard_against_tcg(struct vmcb *vmcb12)
 {
     vmcb12->control.intercept[0] |= 1u << (VMEXIT_CR0_WRITE + 8);
+    vmcb12->control.intercept[EXIT_HLT / 32] |= 1u << EXIT_HLT % 32;
+    vmcb12->control.intercept[EXIT_MWAIT / 32] |= 1u << EXIT_MWAIT % 32;
     if ((vmcb12->save.efer & EFER_LME) == 0)
         return;
     if ((vmcb12->save.cr0 & CR0_PG) == 0)
