@@ -7,6 +7,9 @@
         .altmacro
         .macro exception vector, has_error
         .balign 16
+        .if \vector == 30
+        clgi                            /* AMD only; see exception_handler() */
+        .endif
         .if \has_error == 0
         push    $0
         .endif

@@ -160,7 +160,16 @@ void exception_handler(struct exception_frame *frame)
             cpu->nmi_hook(cpu->vcpu);
         return;
     }
-    if ((frame->vector == EXC_GP || frame->vector == EXC_SX) && fix_up(frame))
+    /*
+     * A redirected INIT is swallowed wherever it comes: in a moment with GIF set, or, if a guest sends many,
+     * before the entry for the one before has executed its CLGI. It stays clear on return, which ends that
+     * moment.
+     */
+    if (frame->vector == EXC_SX && frame->error_code == SX_INIT) {
+        (void)fix_up(frame);
+        return;
+    }
+    if (frame->vector == EXC_GP && fix_up(frame))
         return;
     exception_report(frame);
 }

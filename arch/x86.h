@@ -92,6 +92,9 @@ enum exception_vector {
     EXC_SX = 30, /* AMD: an INIT that VM_CR.R_INIT redirects, APM vol. 2 15.28 */
 };
 
+/* Error code of #SX for a redirected INIT: APM vol. 2 8.2.23. */
+enum { SX_INIT = 1 };
+
 /* Index of a general-purpose register in its hardware encoding. */
 enum gpr_index {
     GPR_RAX,

@@ -60,8 +60,6 @@ void svm_event_debug_trap(struct svm_vcpu *svm);
 /* An intercepted #PF has not changed CR2 yet: what it would be. */
 void svm_event_set_cr2(struct svm_vcpu *svm, u64 address);
 
-/* An INIT that Umbra took on the guest's behalf, with VM_CR.R_INIT set: #SX, APM vol. 2 8.2.23. */
-enum { SX_INIT = 1 };
 void svm_event_init_redirected(struct svm_vcpu *svm);
 
 /* An NMI that Umbra took on the guest's behalf. */
