@@ -31,6 +31,8 @@ static void inject(struct svm_vcpu *svm)
 {
     svm->vcpu->nmi_pending = false;
     svm_event_nmi(svm);
+    /* Where the CPU exits for an NMI it would have taken one: a shadow of STI holds interrupts only. */
+    svm->vmcb->control.interrupt_state &= ~INTERRUPT_SHADOW;
     if (svm_nmi_intercepted()) {
         svm->nmi_blocked = true;
         svm->iret_begun = false;
@@ -47,7 +49,7 @@ enum exit_action svm_nmi_deliver(struct svm_vcpu *svm)
     if (svm->nmi_blocked && svm_nmi_at_iret(svm))
         return EXIT_STEP;
     svm->nmi_blocked = false;
-    if ((control->event_inj & EVENT_VALID) == 0 && (control->interrupt_state & INTERRUPT_SHADOW) == 0)
+    if ((control->event_inj & EVENT_VALID) == 0)
         inject(svm);
     else if (svm_nmi_intercepted())
         /* An NMI of this CPU to itself merges with the one that waits, and exits as soon as it could come. */
