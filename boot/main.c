@@ -108,19 +108,16 @@ static void find_cpus(void)
     const u8 *rsdp = found != 0 ? phys_to_virt(hpa(found)) : info.rsdp;
 
     acpi_find_cpus(&window, rsdp, found != 0 ? ACPI_RSDP_MIN_BYTES : info.rsdp_bytes, &cpus);
-    unsigned most = machine.vendor->match == NULL ? 1 : CPUS_MAX;
     if (options.unprotected_cpus && cpus.count > 1) {
         log_warn("%u CPUs, of which Umbra controls one: what the guest runs on the others is not confined",
                  cpus.count);
         cpus.count = 1;
     }
-    if (cpus.count > most)
+    if (cpus.count > CPUS_MAX)
         fatal("this machine has %u CPUs and this version of Umbra controls %u at most: switch the others off "
-              "in "
-              "the firmware, or boot with cpus=unprotected to use one and let the guest have the others "
-              "outside "
-              "of Umbra",
-              cpus.count, most);
+              "in the firmware, or boot with cpus=unprotected to use one and let the guest have the others "
+              "outside of Umbra",
+              cpus.count, (unsigned)CPUS_MAX);
 }
 
 static void die_if(const char *problem)

@@ -138,12 +138,16 @@ static bool set_vmcs_shadowing(struct boot_options *options, struct text value, 
     return set_switch(&options->vmcs_shadowing, value, fault);
 }
 
-/* What to do about CPUs that this version does not control: see check_cpus() in boot/main.c. */
+/* What to do about the other CPUs: see find_cpus() in boot/main.c. */
 static bool set_cpus(struct boot_options *options, struct text value, enum option_fault *fault)
 {
-    options->unprotected_cpus = text_is(value, "unprotected");
-    *fault = OPTION_BAD_VALUE;
-    return options->unprotected_cpus || text_is(value, "all");
+    bool unprotected = text_is(value, "unprotected");
+    if (!unprotected && !text_is(value, "all")) {
+        *fault = OPTION_BAD_VALUE;
+        return false;
+    }
+    options->unprotected_cpus = unprotected;
+    return true;
 }
 
 static bool set_hypercalls(struct boot_options *options, struct text value, enum option_fault *fault)

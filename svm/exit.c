@@ -8,6 +8,7 @@
 #include "arch/msr.h"
 #include "arch/print.h"
 #include "arch/reset.h"
+#include "drivers/local-apic.h"
 #include "mm/memmap.h"
 #include "svm/capability.h"
 #include "svm/efer.h"
@@ -199,6 +200,8 @@ void svm_guest_init(struct svm_vcpu *svm)
     svm_nmi_reset(svm);
     start_state_init(&start);
     svm_load_start(svm, &start);
+    /* Not done by the CPU, which has taken #SX instead. */
+    local_apic_reset();
     if (svm->vcpu->index == 0) {
         (void)svm_nmi_deliver(svm);
     } else {

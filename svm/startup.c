@@ -107,7 +107,6 @@ void svm_startup_wait_begins(struct svm_vcpu *svm)
 {
     svm->waits = true;
     atomic_release(&svm->sipi, 0);
-    local_apic_reset();
     shootdown_wait_begins(svm->vcpu);
     machine_lock(svm->vcpu);
     waiting++;

@@ -20,7 +20,7 @@ struct vendor {
 
     /*
      * Checks that this CPU, another than the one that probe() saw, is like it and can wait for a SIPI: NULL,
-     * or a sentence as above. NULL in place of the function: this version runs one CPU of that vendor.
+     * or a sentence as above.
      */
     const char *(*match)(void);
 

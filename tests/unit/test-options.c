@@ -137,6 +137,8 @@ static void test_other_options(void **state)
     assert_false(options.unprotected_cpus);
     assert_int_equal(options.hypercalls, HYPERCALLS_OFF);
     assert_complaint("cpus=two", OPTION_BAD_VALUE, "cpus=two");
+    parse("cpus=unprotected cpus=two");
+    assert_true(options.unprotected_cpus);
     assert_complaint("hypercalls=all", OPTION_BAD_VALUE, "hypercalls=all");
 }
 
