@@ -45,7 +45,7 @@ u64 idt_base(void)
     return (u64)(uintptr_t)idt;
 }
 
-u16 idt_limit(void)
+static u16 idt_limit(void)
 {
     return sizeof(idt) - 1;
 }

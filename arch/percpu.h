@@ -50,6 +50,5 @@ static inline struct percpu *this_cpu(void)
 
 /* The IDT, shared by all CPUs: what the VMCS host state needs. */
 u64 idt_base(void);
-u16 idt_limit(void);
 
 #endif

@@ -42,6 +42,20 @@
 #define CODE32           0x18
 #define CR0_PE           0x1
 
+/* Paging and long mode on, with the boot tables; then a far jump to CODE64 is due. Changes EAX, ECX, EDX. */
+.macro ENABLE_LONG_MODE
+        mov     $CR4_PAE, %eax
+        mov     %eax, %cr4
+        mov     $PHYS(boot_root), %eax
+        mov     %eax, %cr3
+        mov     $EFER, %ecx
+        rdmsr
+        or      $EFER_LME_NXE, %eax
+        wrmsr
+        mov     $CR0_PE_WP_PG_NE, %eax
+        mov     %eax, %cr0
+.endm
+
         .section .headers, "ax"
         .balign 8
 multiboot1_header:
@@ -117,16 +131,7 @@ entry32:
         movl    $PHYS(boot_low_pointers) + PTE_P_W, PHYS(boot_root) + 256 * 8
         movl    $PHYS(boot_image_pointers) + PTE_P_W, PHYS(boot_root) + 511 * 8
 
-        mov     $CR4_PAE, %eax
-        mov     %eax, %cr4
-        mov     $PHYS(boot_root), %eax
-        mov     %eax, %cr3
-        mov     $EFER, %ecx
-        rdmsr
-        or      $EFER_LME_NXE, %eax
-        wrmsr
-        mov     $CR0_PE_WP_PG_NE, %eax
-        mov     %eax, %cr0
+        ENABLE_LONG_MODE
         lgdt    PHYS(boot_gdt_pointer)
         ljmp    $CODE64, $PHYS(entry64_low)
 
@@ -241,16 +246,7 @@ ap_trampoline_end:
 ap_entry32:
         mov     $DATA, %eax
         mov     %eax, %ds
-        mov     $CR4_PAE, %eax
-        mov     %eax, %cr4
-        mov     $PHYS(boot_root), %eax
-        mov     %eax, %cr3
-        mov     $EFER, %ecx
-        rdmsr
-        or      $EFER_LME_NXE, %eax
-        wrmsr
-        mov     $CR0_PE_WP_PG_NE, %eax
-        mov     %eax, %cr0
+        ENABLE_LONG_MODE
         ljmp    $CODE64, $PHYS(ap_entry64_low)
 
         .code64

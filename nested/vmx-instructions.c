@@ -31,9 +31,8 @@ static enum exit_action end(u64 flag)
     return EXIT_SKIP;
 }
 
-enum exit_action nested_vmx_succeed(struct vcpu *vcpu)
+static enum exit_action succeed(void)
 {
-    (void)vcpu;
     return end(0);
 }
 
@@ -170,7 +169,7 @@ static enum exit_action vmxon_for_l1(struct vcpu *vcpu)
     nested->vmxon_pointer = region;
     nested->current = NO_VMCS;
     (void)vmx_set_root_operation(vcpu, true);
-    return nested_vmx_succeed(vcpu);
+    return succeed();
 }
 
 static enum exit_action vmxoff_for_l1(struct vcpu *vcpu)
@@ -180,7 +179,7 @@ static enum exit_action vmxoff_for_l1(struct vcpu *vcpu)
     put_current_away(vcpu);
     nested_vmx_forget_vmcs02(vcpu, NO_VMCS);
     nested->vmx_operation = false;
-    (void)nested_vmx_succeed(vcpu);
+    (void)succeed();
     return vmx_set_root_operation(vcpu, false) ? EXIT_RESUME : EXIT_SKIP;
 }
 
@@ -204,7 +203,7 @@ static enum exit_action vmclear_for_l1(struct vcpu *vcpu)
         put_current_away(vcpu);
     write_region(region + offsetof(struct vmcs12, launch_state), &clear, sizeof(clear));
     nested_vmx_forget_vmcs02(vcpu, region);
-    return nested_vmx_succeed(vcpu);
+    return succeed();
 }
 
 /* A shadow VMCS may be current only where VMCS shadowing is offered. */
@@ -234,7 +233,7 @@ static enum exit_action vmptrld_for_l1(struct vcpu *vcpu)
         return nested_vmx_fail(vcpu, VMX_ERROR_VMPTRLD_REVISION);
     if (region != nested->current)
         make_current(vcpu, region, revision);
-    return nested_vmx_succeed(vcpu);
+    return succeed();
 }
 
 static enum exit_action vmptrst_for_l1(struct vcpu *vcpu)
@@ -245,7 +244,7 @@ static enum exit_action vmptrst_for_l1(struct vcpu *vcpu)
 
     if (!vmx_operand_write(vcpu, &operand, &current, sizeof(current), &action))
         return action;
-    return nested_vmx_succeed(vcpu);
+    return succeed();
 }
 
 /* --- VMREAD, VMWRITE --- */
@@ -264,7 +263,7 @@ static enum exit_action give_value(struct vcpu *vcpu, const struct vmx_operand *
         write_register(vcpu, operand->reg, value);
     else if (!vmx_operand_write(vcpu, operand, &value, operand_bytes(), &action))
         return action;
-    return nested_vmx_succeed(vcpu);
+    return succeed();
 }
 
 static enum exit_action vmread_for_l1(struct vcpu *vcpu)
@@ -328,7 +327,7 @@ static enum exit_action vmwrite_for_l1(struct vcpu *vcpu)
     if (!may_write(field))
         return nested_vmx_fail(vcpu, VMX_ERROR_READ_ONLY_FIELD);
     write_field(vcpu, field, encoding, value);
-    return nested_vmx_succeed(vcpu);
+    return succeed();
 }
 
 /*
@@ -406,7 +405,7 @@ static enum exit_action access_shadow_vmcs(struct vcpu *vcpu, const struct vmx_o
     if (!may_write(field))
         return nested_vmx_fail(vcpu, VMX_ERROR_READ_ONLY_FIELD);
     write_region(at, &value, field->bytes);
-    return nested_vmx_succeed(vcpu);
+    return succeed();
 }
 
 enum exit_action l2_field_access(struct vcpu *vcpu, bool write)
@@ -465,7 +464,7 @@ static enum exit_action invept_for_l1(struct vcpu *vcpu)
     else
         return nested_vmx_fail(vcpu, VMX_ERROR_INVALIDATION_OPERAND);
     nested_vmx_of(vcpu)->invepts++;
-    return nested_vmx_succeed(vcpu);
+    return succeed();
 }
 
 struct invvpid_descriptor {
@@ -499,7 +498,7 @@ static enum exit_action invvpid_for_l1(struct vcpu *vcpu)
     if (!invvpid_valid(type, &descriptor))
         return nested_vmx_fail(vcpu, VMX_ERROR_INVALIDATION_OPERAND);
     nested_vmx_invalidate_linear(vcpu, type == INVVPID_ALL_CONTEXTS ? SHADOW_ALL_TAGS : (u32)descriptor.vpid);
-    return nested_vmx_succeed(vcpu);
+    return succeed();
 }
 
 /* --- all of them --- */

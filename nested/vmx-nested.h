@@ -123,11 +123,10 @@ enum vmx_instruction_error {
 };
 
 /*
- * How a VMX instruction of L1 ends (SDM vol. 3D 31.2): sets the flags in vmcs01, which must be the hardware's
- * current VMCS, and the VM-instruction error field of vmcs12. nested_vmx_fail() is VMfailInvalid without a
- * current VMCS, else VMfailValid. The action is EXIT_SKIP.
+ * How a VMX instruction of L1 fails (SDM vol. 3D 31.2): sets the flags in vmcs01, which must be the current
+ * VMCS of the hardware, and the VM-instruction error field of vmcs12. nested_vmx_fail() is VMfailInvalid
+ * without a current VMCS, else VMfailValid. The action is EXIT_SKIP.
  */
-enum exit_action nested_vmx_succeed(struct vcpu *vcpu);
 enum exit_action nested_vmx_fail_invalid(void);
 enum exit_action nested_vmx_fail(struct vcpu *vcpu, enum vmx_instruction_error error);
 

@@ -29,7 +29,8 @@ static enum event_class event_class(unsigned vector)
     }
 }
 
-bool svm_event_has_error_code(unsigned vector)
+/* APM vol. 2 table 8-1. */
+static bool has_error_code(unsigned vector)
 {
     const u64 with_error_code = BIT(EXC_DF) | BIT(EXC_TS) | BIT(EXC_NP) | BIT(EXC_SS) | BIT(EXC_GP) |
                                 BIT(EXC_PF) | BIT(EXC_AC) | BIT(EXC_CP) | BIT(EXC_VC) | BIT(EXC_SX);
@@ -135,7 +136,7 @@ static void inject_exception(struct svm_vcpu *svm, unsigned vector, u32 error_co
     u64 event = EVENT_VALID | EVENT_TYPE_EXCEPTION | vector;
 
     /* Real mode has no error codes, APM vol. 2 8.9. */
-    if (svm_event_has_error_code(vector) && (svm->vmcb->save.cr0 & CR0_PE) != 0)
+    if (has_error_code(vector) && (svm->vmcb->save.cr0 & CR0_PE) != 0)
         event |= EVENT_ERROR_VALID | (u64)error_code << EVENT_ERROR_SHIFT;
     svm_event_inject(svm, event);
 }

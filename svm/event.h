@@ -26,9 +26,6 @@ u64 svm_event_reinjection(u64 exit_int_info);
  */
 u64 svm_event_in_flight(u64 exit_int_info);
 
-/* Pure: does this exception push an error code (APM vol. 2 table 8-1)? */
-bool svm_event_has_error_code(unsigned vector);
-
 /*
  * Raises an exception of the guest at its current RIP, as the outcome of the present exit. A fault, if not
  * #DB. If the exit interrupted the delivery of another event, the two combine to #DF or to a shutdown.

@@ -4,19 +4,16 @@
  * worlds, and the end of an instruction that Umbra did for the guest. Source: SDM vol. 3C 25.3, 27.6, 28.2.
  *
  * NMIs. One that comes in the guest is an exit; NMIs then stay blocked in the CPU until the next entry. One
- * that comes in Umbra runs vmx_nmi_hook(), between any two instructions of the code below. So that none is
- * lost:
+ * that comes in Umbra runs vmx_nmi_hook(), between any two instructions of the code below. None is lost:
  * - vcpu->nmi_pending alone says whether an NMI waits, and NMI-window exiting in the VMCS follows it. The
- *   hook sets both. After the hook nothing has to look: the entry itself leads to the exit that injects the
- * NMI.
- * - v->primary has all other bits of that control. Only exits change it, never the hook, so no
- * read-modify-write can undo the hook's: vmx_write_primary() takes v->primary first, then derives the VMCS's
- * value, and starts again if nmi_pending changed meanwhile. A hook after that writes the same v->primary
- * itself.
+ *   hook sets both. After the hook nothing has to look: the entry itself leads to the exit that injects it.
+ * - v->primary has all other bits of that control. Only exits change it, never the hook, so no change undoes
+ *   the hook's: write_changed_primary() takes v->primary first, derives the VMCS's value, and starts again if
+ *   nmi_pending changed meanwhile. A hook after that writes the same v->primary itself.
  * - nmi_pending is cleared before the injection is written, so an NMI after it counts as the next one. An NMI
  *   before it merges with the one that waits, as in a CPU, which latches only one.
- * - An NMI that another CPU's shoot-down sent (vcpu/shootdown.h) is answered where it arrives and is none of
- * the guest's.
+ * - An NMI that another CPU's shoot-down sent (vcpu/shootdown.h) is answered where it arrives, and is none of
+ *   the guest's.
  */
 #include "arch/print.h"
 #include "vcpu/shootdown.h"
@@ -51,7 +48,8 @@ static inline __attribute__((always_inline)) void write_primary(struct vcpu *vcp
     } while (__builtin_expect(waits != nmi_waits(vcpu), false));
 }
 
-void vmx_write_primary(struct vcpu *vcpu)
+/* After a change of v->primary or v->nmi_controls. */
+static void write_changed_primary(struct vcpu *vcpu)
 {
     const struct vmx_vcpu *v = vmx_of(vcpu);
 
@@ -88,7 +86,7 @@ void vmx_return_to_vmcs01(struct vcpu *vcpu)
     vmx_visit_vmcs(vmx_of(vcpu)->vmcs);
     order_against_nmi();
     if (nmi_waits(vcpu))
-        vmx_write_primary(vcpu);
+        write_changed_primary(vcpu);
 }
 
 void vmx_set_single_step(struct vcpu *vcpu, bool on)
@@ -96,7 +94,7 @@ void vmx_set_single_step(struct vcpu *vcpu, bool on)
     struct vmx_vcpu *v = vmx_of(vcpu);
 
     v->primary = (u32)(on ? v->primary | PRIMARY_MONITOR_TRAP_FLAG : v->primary & ~PRIMARY_MONITOR_TRAP_FLAG);
-    vmx_write_primary(vcpu);
+    write_changed_primary(vcpu);
 }
 
 void vmx_deliver_nmi(struct vcpu *vcpu)
@@ -112,7 +110,7 @@ void vmx_deliver_nmi(struct vcpu *vcpu)
             vmwrite(VMCS_GUEST_INTERRUPTIBILITY, blocking & ~BLOCKING_BY_STI);
         vmwrite(VMCS_ENTRY_INTERRUPTION, INTERRUPTION_VALID | INTERRUPTION_NMI | EXC_NMI);
     }
-    vmx_write_primary(vcpu);
+    write_changed_primary(vcpu);
 }
 
 void vmx_nmi_exit(struct vcpu *vcpu)

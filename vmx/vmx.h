@@ -145,8 +145,6 @@ static inline void vmx_visit_vmcs(hpa_t vmcs)
     ASSERT(vmptrld(vmcs), "a VMCS that Umbra has set up itself can be made current");
 }
 void vmx_return_to_vmcs01(struct vcpu *vcpu);
-/* Writes the primary controls of the current VMCS after a change of v->primary or v->nmi_controls. */
-void vmx_write_primary(struct vcpu *vcpu);
 /* Turns the exit after the next instruction on or off. */
 void vmx_set_single_step(struct vcpu *vcpu, bool on);
 
