@@ -88,7 +88,7 @@ unsigned fault_npf_access(u64 exit_info_1, unsigned cpl, bool gmet);
 
 /*
  * The qualification of a fault in EPT whose reason is not FAULT_RESERVED (a misconfiguration has none, it is
- * 0). Bits 0..2 describe the access; with A/D flags on, an access to a guest paging structure sets 0 and 1.
+ * 0). Bits 0..2 describe the access; one to a guest paging structure that counts as a write sets 0 and 1.
  * Bits 3..6 are the accumulated rights, all 0 if an entry was not present. Bits 7..12, 15 and 16 are
  * fault->supplied; 9..11 only together with 7 and 8, and only if `advanced` (IA32_VMX_EPT_VPID_CAP bit 22, as
  * the guest sees it). Bit 13: shadow-stack access; 14: ss_entry.

@@ -65,16 +65,14 @@ bool spec_permission_ept(const struct spec_paging *ept, const struct spec_second
 
 /*
  * Table 28-7, bits 2:0: read, write, fetch. An access to a guest paging-structure entry sets bits 0 and 1 if
- * EPT's accessed and dirty flags are on; setting a flag in such an entry sets bit 1, and whether bit 0 too is
- * left open (it is a read-modify-write).
+ * EPT's accessed and dirty flags are on. Setting a flag in such an entry sets bit 1; it is a
+ * read-modify-write, for which the manual leaves bit 0 to the CPU; kvm-unit-tests, right on Intel's, has it
+ * set.
  */
-static u64 qualification_access(const struct spec_paging *ept, const struct spec_second_access *access,
-                                u64 *undefined)
+static u64 qualification_access(const struct spec_paging *ept, const struct spec_second_access *access)
 {
-    if (access->guest_table && ept->ept_ad)
+    if (access->guest_table && (ept->ept_ad || access->kind == SPEC_WRITE))
         return 0x3;
-    if (access->guest_table && access->kind == SPEC_WRITE)
-        *undefined |= 0x1;
     return access->kind == SPEC_READ ? 0x1 : access->kind == SPEC_WRITE ? 0x2 : 0x4;
 }
 
@@ -132,7 +130,7 @@ u64 spec_ept_qualification(const struct spec_second *second, const struct spec_s
                            const struct spec_path *path, bool present, u64 *undefined)
 {
     *undefined = second->tables.mbec ? 0 : 0x40;
-    return qualification_access(&second->tables, access, undefined) |
+    return qualification_access(&second->tables, access) |
            qualification_rights(&second->tables, path, present) | 0x80u | (access->guest_table ? 0 : 0x100u) |
            qualification_linear(second, access, undefined) |
            qualification_shadow_stack(&second->tables, access, path, present, undefined);

@@ -156,6 +156,9 @@ static void ept_qualifications(void **state)
 
     (void)state;
     assert_int_equal(fault_ept_qualification(role, &fault, true), 0xCB); /* with A/D a table is read, too */
+    /* Without, it is a flag of a guest's entry that is to be written: a read-modify-write. */
+    assert_int_equal(fault_ept_qualification(paging_role_ept(&cpu, 3 << 3 | 6, true, false), &fault, true),
+                     0xCB);
     fault.supplied |= FAULT_FINAL;
     assert_int_equal(fault_ept_qualification(role, &fault, true), 0x3CA);
     assert_int_equal(fault_ept_qualification(role, &fault, false), 0x1CA);
