@@ -27,7 +27,7 @@ static struct {
 static enum log_level log_threshold = LOG_INFO;
 static bool log_is_quiet;
 
-void (*fatal_hook)(void);
+void (*fatal_stop_hook)(void), (*fatal_hook)(void);
 
 void log_set_level(enum log_level level)
 {
@@ -133,12 +133,15 @@ void fatal(const char *fmt, ...)
     static bool dying;
     va_list args;
 
+    /* A second failure, while the first one is reported, must not recurse. */
+    bool first = !__atomic_exchange_n(&dying, true, __ATOMIC_SEQ_CST);
+    if (first && fatal_stop_hook != NULL)
+        fatal_stop_hook();
     log_quiet(false);
     va_start(args, fmt);
     log_prefixed("fatal: ", fmt, args);
     va_end(args);
-    /* A second failure, while the first one is reported, must not recurse. */
-    if (!__atomic_exchange_n(&dying, true, __ATOMIC_SEQ_CST)) {
+    if (first) {
         log_backtrace(__builtin_frame_address(0));
         if (fatal_hook != NULL)
             fatal_hook();

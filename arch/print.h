@@ -41,8 +41,9 @@ void log_add_sink(log_sink_fn write, bool always);
 void log_remove_sink(log_sink_fn write);
 void log_quiet(bool quiet);
 
-/* Called once by fatal() after its sentence, to print what the upper rooms know; it must bear any state. */
-extern void (*fatal_hook)(void);
+/* Called once by fatal() before its sentence, to stop what else runs, and once after it, to print what the
+ * upper rooms know; they must bear any state. */
+extern void (*fatal_stop_hook)(void), (*fatal_hook)(void);
 
 /* Prints `umbra: fatal: ` and the sentence, then the state that every fatal report shows, and stops this CPU.
  */

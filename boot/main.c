@@ -143,6 +143,7 @@ static void run_guest(void)
     if (machine.nested)
         die_if(nested_start(vcpu));
     accounting_reason_name = vendor->reason_name;
+    fatal_stop_hook = processors_stop_others;
     fatal_hook = processors_report_death;
     log_info("up in %lu TSC ticks: the guest starts at %lx, %lu KByte of Umbra's memory are free",
              read_tsc() - entry_tsc, start.rip, frame_free_count() * PAGE_SIZE / 1024);

@@ -93,17 +93,33 @@ struct percpu *processors_create_first(void)
 }
 
 /* By the stack in use, not by GS: on AMD an exception may come while the guest's GS base is still loaded. */
-void processors_report_death(void)
+static struct vcpu *dying(void)
 {
     u64 here = (uintptr_t)__builtin_frame_address(0);
     u64 index = (here - LAYOUT_STACKS) / LAYOUT_STACK_SLOT;
 
     if (here < LAYOUT_STACKS || index >= ARRAY_SIZE(controlled) || controlled[index] == NULL)
-        return;
+        return NULL;
     wrmsr(MSR_GS_BASE, (uintptr_t)controlled[index]);
-    shootdown_stop_others(controlled[index]->vcpu);
-    machine.vendor->dump(controlled[index]->vcpu);
-    vcpu_report(controlled[index]->vcpu);
+    return controlled[index]->vcpu;
+}
+
+void processors_stop_others(void)
+{
+    const struct vcpu *vcpu = dying();
+
+    if (vcpu != NULL)
+        shootdown_stop_others(vcpu);
+}
+
+void processors_report_death(void)
+{
+    struct vcpu *vcpu = dying();
+
+    if (vcpu == NULL)
+        return;
+    machine.vendor->dump(vcpu);
+    vcpu_report(vcpu);
 }
 
 /* --- on a CPU that is being started --- */

@@ -23,7 +23,9 @@ struct percpu *processors_create_first(void);
  */
 void processors_start_others(const struct acpi_cpus *cpus, const struct memmap *memory);
 
-/* For fatal_hook: stops the other CPUs, then prints what is known of this one's guest. */
+/* For fatal_stop_hook: stops the other CPUs. */
+void processors_stop_others(void);
+/* For fatal_hook: prints what is known of this CPU's guest. */
 void processors_report_death(void);
 
 #endif

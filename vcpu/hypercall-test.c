@@ -92,6 +92,8 @@ enum exit_action hypercall_variant(struct vcpu *vcpu, const struct exit_context 
     case HYPERCALL_TEST_MEMORY_ACCESSES:
         hypercall_result(vcpu, context, GPR_RBX, vcpu->accounting.umbra_memory_accesses);
         break;
+    case HYPERCALL_TEST_FATAL:
+        fatal("a test hypercall asked for this report");
     default:
         return EXIT_UD;
     }

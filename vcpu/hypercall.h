@@ -31,6 +31,8 @@ enum hypercall_function {
     HYPERCALL_TEST_REGION = 0x102,
     /* EBX = accesses to Umbra's own memory that were counted. */
     HYPERCALL_TEST_MEMORY_ACCESSES = 0x103,
+    /* Ends Umbra with a fatal report. */
+    HYPERCALL_TEST_FATAL = 0x104,
 };
 
 enum hypercall_feature {

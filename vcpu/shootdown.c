@@ -11,10 +11,12 @@
 enum {
     RETRY_POLLS = 1 << 22,  /* so long without an answer: the guest may have changed an APIC ID */
     PATIENCE_RETRIES = 256, /* no CPU stays so long in SMM */
+    STOP_POLLS = 1 << 22,   /* one may be dead */
 };
 
 static u64 generation; /* of flushes that were asked for */
 static bool locked, stopping;
+static unsigned stopped;
 
 static u64 current_generation(void)
 {
@@ -33,10 +35,17 @@ static void flush(struct vcpu *vcpu)
     } while (current_generation() != now);
 }
 
+static void stop_if_told(void)
+{
+    if (!atomic_peek(&stopping))
+        return;
+    atomic_add(&stopped, 1);
+    cpu_stop();
+}
+
 void shootdown_answer(struct vcpu *vcpu)
 {
-    if (atomic_peek(&stopping))
-        cpu_stop();
+    stop_if_told();
     if (vcpu->flushed != current_generation())
         flush(vcpu);
 }
@@ -140,7 +149,17 @@ void shootdown_wait_ends(struct vcpu *vcpu)
 {
     atomic_poke(&vcpu->kicked, false);
     (void)atomic_exchange(&vcpu->waiting, false);
+    stop_if_told();
     flush(vcpu);
+}
+
+static bool all_stopped(void)
+{
+    unsigned quiet = 1 + atomic_load(&stopped);
+
+    for (unsigned i = 0; i < machine.cpus; i++)
+        quiet += atomic_load(&machine.vcpu[i]->waiting);
+    return quiet >= machine.cpus;
 }
 
 void shootdown_stop_others(const struct vcpu *vcpu)
@@ -149,4 +168,6 @@ void shootdown_stop_others(const struct vcpu *vcpu)
         return;
     (void)atomic_exchange(&stopping, true);
     kick_all(vcpu);
+    for (unsigned i = 0; i < STOP_POLLS && !all_stopped(); i++)
+        cpu_relax();
 }

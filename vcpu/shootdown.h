@@ -48,7 +48,7 @@ bool shootdown_nmi(struct vcpu *vcpu);
 void shootdown_wait_begins(struct vcpu *vcpu);
 void shootdown_wait_ends(struct vcpu *vcpu);
 
-/* Stops all CPUs but this one, for a fatal report; does not wait for them. */
+/* Stops all CPUs but this one, for a fatal report, and waits for them, though not for ever. Once. */
 void shootdown_stop_others(const struct vcpu *vcpu);
 
 #endif

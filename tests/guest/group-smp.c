@@ -34,6 +34,7 @@ enum order {
     X2APIC,
     SEND,      /* an IPI, again and again */
     SEND_ONCE, /* one, after a moment */
+    CALL,      /* what another group wants, once */
 };
 
 static struct other {
@@ -52,6 +53,7 @@ static volatile u64 epoch;
 static unsigned count;
 static u64 umbra_page;
 static volatile u32 send_to, send_command;
+static void (*volatile work)(unsigned cpu);
 static struct {
     u16 limit;
     u64 base;
@@ -159,6 +161,11 @@ static void obey(struct other *other)
         apic_send(send_to, send_command);
         while (now == SEND_ONCE && order == now)
             ;
+        break;
+    case CALL:
+        work(1 + (unsigned)(other - others));
+        while (order == now)
+            __asm__ volatile("pause");
         break;
     case WAIT:
     default:
@@ -531,7 +538,13 @@ void smp_send_once(u32 id, u32 command)
     order = SEND_ONCE;
 }
 
-void smp_rest(void)
+bool smp_call(void (*function)(unsigned cpu))
 {
-    (void)all_do(WAIT);
+    work = function;
+    return all_do(CALL);
+}
+
+bool smp_rest(void)
+{
+    return all_do(WAIT);
 }

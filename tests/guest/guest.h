@@ -312,6 +312,7 @@ void group_memory(void);
 void group_mbec(void);
 void group_gmet(void);
 void group_triple(void);
+void group_fatal(void);
 void group_exits(void);
 void group_hostile(void);
 void group_hidden(void);
@@ -322,7 +323,10 @@ unsigned smp_start(void);
 /* One of them sends that IPI, until smp_rest(), or once after a moment. */
 void smp_send(u32 id, u32 command);
 void smp_send_once(u32 id, u32 command);
-void smp_rest(void);
+/* All of them call it, with their numbers from 1; returns when all have begun. False: one has not. */
+bool smp_call(void (*function)(unsigned cpu));
+/* They do nothing any more; returns when all have ended what they did. False: one has not. */
+bool smp_rest(void);
 void group_bench_vmx(void);
 void group_bench_svm(void);
 void group_vmx_controls(void);

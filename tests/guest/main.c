@@ -30,6 +30,7 @@ static const struct {
     {"smp", group_smp},
     {"vmx-smp", group_vmx_smp},
     {"triple", group_triple},
+    {"fatal", group_fatal},
     {"bench-vmx", group_bench_vmx},
     {"bench-svm", group_bench_svm},
     {"vmx-controls", group_vmx_controls},

@@ -121,6 +121,21 @@ def smp_cases():
     return cases
 
 
+def stopped_by_fatal(text):
+    """The other CPUs send tildes until Umbra's last words begin."""
+    before, fatal, after = text.partition("umbra: fatal:")
+    if "~" not in before or not fatal:
+        return ["no CPU sends anything before the fatal report"]
+    return ["a CPU runs on after the fatal report has begun"] if "~" in after else []
+
+
+def fatal_cases():
+    return [Case("fatal-stops-all-cpus", cpu, [Run("umbra", [
+        *model_arguments(cpu), "--umbra", UMBRA_TEST, "--cpus", "3", "--guest", GUEST, "--cmdline", "test=fatal cpus=3",
+        "--expect", "umbra: fatal: a test hypercall", "--until", "umbra: last exits", "--forbid", "guest: FAIL.*", "--timeout", "20"])],
+                 compare=stopped_by_fatal) for cpu in ("intel", "amd")]
+
+
 def execute_cases():
     """Mode-based execute control, and the same on CPUs that lack it."""
     cases = [guest_case("mbec", "intel", "mbec", words="mode-based-execute=yes"),
@@ -273,7 +288,7 @@ def all_cases(cpus, files):
     cases = []
     for cpu in cpus:
         cases += group_cases(cpu) + boot_cases(cpu, files) + refusal_cases(cpu, files) + cpu_cases(cpu) + linux_cases(cpu)
-    cases += [case for case in execute_cases() + smp_cases() if case.cpu in cpus]
+    cases += [case for case in execute_cases() + smp_cases() + fatal_cases() if case.cpu in cpus]
     names = [(case.cpu, case.name) for case in cases]
     assert len(set(names)) == len(names), "two cases share a name"
     return cases

@@ -4,7 +4,8 @@
  * on hardware that keeps what it may, and Umbra takes permissions away in its own map. Every page that L1
  * maps has the address and a version in its own address, so that each access of L2 tells where it came from:
  * no version is older than what the CPU's last invalidation saw, and nothing of another address ever shows.
- * Built with ThreadSanitizer; SHADOW_STEPS in the environment sets the steps of each thread.
+ * Built with ThreadSanitizer; SHADOW_STEPS in the environment sets the steps of each thread, SHADOW_SEED what
+ * they are.
  */
 #include <pthread.h>
 #include <setjmp.h>
@@ -438,18 +439,18 @@ static void own_edit(struct cpu *cpu)
     spin_unlock(&own_lock);
 }
 
-static unsigned long steps_wanted(void)
+static unsigned long wanted(const char *variable, unsigned long otherwise)
 {
-    const char *text = getenv("SHADOW_STEPS");
+    const char *text = getenv(variable);
 
-    return text != NULL ? strtoul(text, NULL, 10) : SHADOW_DEFAULT_STEPS;
+    return text != NULL ? strtoul(text, NULL, 10) : otherwise;
 }
 
 static void *cpu_thread(void *argument)
 {
     struct cpu *cpu = argument;
 
-    for (unsigned long i = steps_wanted(); i-- > 0;) {
+    for (unsigned long i = wanted("SHADOW_STEPS", SHADOW_DEFAULT_STEPS); i-- > 0;) {
         unsigned dice = below(cpu, 200);
         if (dice < 110)
             run_l2(cpu);
@@ -503,7 +504,8 @@ static void make_machine(u32 pages)
     shadow = shadow_init(&config);
     assert_non_null(shadow);
     for (unsigned i = 0; i < CPUS; i++) {
-        cpus[i] = (struct cpu){.index = i, .random = 0x9e3779b97f4a7c15ull * (i + 1) + pages};
+        u64 seed = 0x9e3779b97f4a7c15ull * (i + 1 + CPUS * wanted("SHADOW_SEED", 0));
+        cpus[i] = (struct cpu){.index = i, .random = seed + pages};
         shadow_cpu_init(shadow, &cpus[i].shadow, (u16)(1 + i * SHADOW_TAGS), &cpus[i]);
     }
 }
