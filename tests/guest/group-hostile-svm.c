@@ -140,6 +140,31 @@ static void guard_against_tcg(struct vmcb *vmcb12)
 }
 
 /*
+ * L2's own tables, which it cannot reach, are all that keeps it in the playground: a random directory entry
+ * of 32-bit paging maps 4 MByte of anything. TCG besides waits for itself where L2 executes a page that is
+ * a table of its own.
+ */
+static void guard_without_nested_paging(struct vmcb *vmcb12)
+{
+    struct vmcb_control *control = &vmcb12->control;
+    struct vmcb_save *save = &vmcb12->save;
+
+    control->intercept[0] |=
+        1u << VMEXIT_CR0_WRITE | 1u << (VMEXIT_CR0_WRITE + 3) | 1u << (VMEXIT_CR0_WRITE + 4);
+    control->intercept[EXIT_TASK_SWITCH / 32] |= 1u << EXIT_TASK_SWITCH % 32;
+    control->intercept[VMEXIT_VMSAVE / 32] |= 1u << VMEXIT_VMSAVE % 32;
+    if (hostile_l2_tables_reachable())
+        hostile_write_l2_tables(false);
+    save->cr0 |= CR0_PG | CR0_PE | CR0_WP;
+    save->cr4 &= ~CR4_LA57;
+    /* In long mode also where no memory is. */
+    if ((save->efer & EFER_LME) == 0)
+        save->cr3 = play_page(PAGE_L2_TABLES + ((save->cr4 & CR4_PAE) != 0 ? 4 : 5));
+    else if ((save->cr3 & BITS(51, 32)) == 0)
+        save->cr3 = play_page(PAGE_L2_TABLES);
+}
+
+/*
  * What any L2 of ours needs lest it take L1 with it: a way to stop it, intercepts for all that is not its
  * own, and no way out of the playground.
  */
@@ -164,25 +189,21 @@ static void guard(struct vmcb *vmcb12)
             control->n_cr3 = play_page(PAGE_NESTED);
         return;
     }
-    control->intercept[0] |= 1u << VMEXIT_CR0_WRITE | 1u << (VMEXIT_CR0_WRITE + 3);
-    control->intercept[EXIT_TASK_SWITCH / 32] |= 1u << EXIT_TASK_SWITCH % 32;
-    vmcb12->save.cr0 |= CR0_PG | CR0_PE;
-    if (boot_is_ram(vmcb12->save.cr3 & BITS(51, 12), PAGE_SIZE) && vmcb12->save.cr3 - PLAYGROUND >= MIB(2))
-        vmcb12->save.cr3 = play_page(PAGE_L2_TABLES);
+    guard_without_nested_paging(vmcb12);
 }
 
 static void begin_episode(void)
 {
     struct vmcb_save *save = &run.plain.save;
 
+    run.nested_paging = hostile_chance(85);
     write_maps();
     hostile_write_nested();
-    hostile_write_l2_tables();
+    hostile_write_l2_tables(run.nested_paging);
     hostile_write_descriptors();
     hostile_write_code(hostile_below(CODE_PAGES));
     svm_reset();
     memcpy(&run.plain, &vmcb, sizeof(vmcb));
-    run.nested_paging = hostile_chance(85);
     set_control(&run.plain.control);
     run.plain.control.iopm_base_pa = (u64)io_map;
     run.plain.control.msrpm_base_pa = (u64)msr_map;
@@ -320,7 +341,7 @@ static void note_result(void)
         current()->control.tlb_control = TLB_CONTROL_FLUSH_ALL;
     }
     if ((code == VMEXIT_SHUTDOWN || (code >= VMEXIT_EXCP0 && code < VMEXIT_INTR)) && hostile_chance(50)) {
-        hostile_write_l2_tables();
+        hostile_write_l2_tables(run.nested_paging);
         hostile_write_descriptors();
         hostile_map_nested(hostile_chance(30));
         memcpy(current(), &run.plain, sizeof(run.plain));
@@ -435,7 +456,7 @@ static void other_nastiness(void)
         hostile_write_code(hostile_below(CODE_PAGES));
         break;
     case 3:
-        hostile_write_l2_tables();
+        hostile_write_l2_tables(run.nested_paging);
         hostile_write_descriptors();
         break;
     default: /* another VMCB, a copy of this one */

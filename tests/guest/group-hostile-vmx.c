@@ -134,7 +134,7 @@ static void begin_episode(void)
 {
     hostile_write_lists();
     hostile_write_nested();
-    hostile_write_l2_tables();
+    hostile_write_l2_tables(true);
     hostile_write_descriptors();
     hostile_write_code(hostile_below(CODE_PAGES));
     hostile_want_state();
@@ -190,7 +190,7 @@ static void note_result(void)
     if ((reason == REASON_EPT_VIOLATION || reason == REASON_EPT_MISCONFIGURATION) && hostile_chance(60))
         repair_nested_tables();
     if ((reason == REASON_TRIPLE_FAULT || reason == REASON_EXCEPTION_OR_NMI) && hostile_chance(50)) {
-        hostile_write_l2_tables();
+        hostile_write_l2_tables(true);
         hostile_write_descriptors();
         repair_nested_tables();
         hostile_write_wanted(false);
@@ -318,7 +318,7 @@ static void other_nastiness(void)
         hostile_write_code(hostile_below(CODE_PAGES));
         break;
     case 4:
-        hostile_write_l2_tables();
+        hostile_write_l2_tables(true);
         hostile_write_descriptors();
         break;
     default:

@@ -252,20 +252,47 @@ u64 hostile_npt_entry(void)
 
 /* --- what L2 starts with --- */
 
-void hostile_write_l2_tables(void)
-{
-    enum { USER_RW = PTE_P | PTE_W | PTE_U, PML4 = PAGE_L2_TABLES, PDPT, DIRECTORY, TABLE, PAE_PDPT, LEGACY };
-    u64 *table = (u64 *)play_page(TABLE);
+static bool tables_reachable;
 
-    memset((void *)play_page(PML4), 0, 6 * PAGE_SIZE);
+bool hostile_l2_tables_reachable(void)
+{
+    return tables_reachable;
+}
+
+static u64 l2_leaf(unsigned page)
+{
+    if (!tables_reachable && page >= PAGE_L2_TABLES && page < PAGE_L2_TABLES + L2_TABLES)
+        return 0;
+    return play_page(page) | PTE_P | PTE_W;
+}
+
+void hostile_write_l2_tables(bool reachable)
+{
+    enum {
+        USER_RW = PTE_P | PTE_W | PTE_U,
+        PML4 = PAGE_L2_TABLES,
+        PDPT,
+        DIRECTORY,
+        TABLE,
+        PAE_PDPT,
+        LEGACY,
+        LEGACY_TABLE
+    };
+    u64 *table = (u64 *)play_page(TABLE);
+    u32 *legacy = (u32 *)play_page(LEGACY) + (PLAYGROUND >> 22);
+
+    tables_reachable = reachable;
+    memset((void *)play_page(PML4), 0, L2_TABLES * PAGE_SIZE);
     *(u64 *)play_page(PML4) = play_page(PDPT) | USER_RW;
     *(u64 *)play_page(PDPT) = play_page(DIRECTORY) | USER_RW;
     ((u64 *)play_page(DIRECTORY))[PLAYGROUND >> 21] = play_page(TABLE) | USER_RW;
-    for (unsigned i = 0; i < 512; i++)
-        table[i] = (PLAYGROUND + i * PAGE_SIZE) | PTE_P | PTE_W | (hostile_chance(50) ? PTE_U : 0);
+    for (unsigned i = 0; i < 512; i++) {
+        table[i] = l2_leaf(i) | (hostile_chance(50) ? PTE_U : 0);
+        ((u32 *)play_page(LEGACY_TABLE))[(PLAYGROUND >> PAGE_SHIFT) % 1024 + i] = (u32)table[i];
+    }
     *(u64 *)play_page(PAE_PDPT) = play_page(DIRECTORY) | PTE_P;
-    /* 32-bit paging with 4-MByte pages: the one that holds the playground. */
-    ((u32 *)play_page(LEGACY))[PLAYGROUND >> 22] = (u32)align_down(PLAYGROUND, MIB(4)) | USER_RW | PTE_PS;
+    /* The 4-MByte page around the playground, or its pages. */
+    *legacy = (u32)(reachable ? align_down(PLAYGROUND, MIB(4)) | PTE_PS : play_page(LEGACY_TABLE)) | USER_RW;
     /* Some linear pages lead to other guest-physical ones, most of which L1's tables do not map. */
     for (unsigned i = 0; i < 8; i++)
         table[PAGE_DATA + hostile_below(4)] = (hostile_page() & BITS(38, 12)) | PTE_P | PTE_U;

@@ -40,8 +40,9 @@ enum {
     PAGE_GDT = 6,
     PAGE_STACK = 7,
     PAGE_DATA = 8,       /* 4 pages */
-    PAGE_L2_TABLES = 12, /* PML4, PDPT, directory, table; PDPT of PAE, directory of 32-bit paging */
-    PAGE_NESTED = 20,    /* L1's tables for L2: NESTED_PAGES */
+    PAGE_L2_TABLES = 12, /* PML4, PDPT, directory, table; PDPT of PAE, directory and table of 32-bit paging */
+    L2_TABLES = 7,
+    PAGE_NESTED = 20, /* L1's tables for L2: NESTED_PAGES */
     NESTED_PAGES = 10,
     NESTED_ROOTS = 3,  /* the first of them */
     PAGE_CONTROL = 32, /* VMCSs or VMCBs */
@@ -75,8 +76,12 @@ bool hostile_may_execute(u64 page);
 /* An entry for a second-level table in the format of EPT or NPT, of any level. */
 u64 hostile_ept_entry(void);
 u64 hostile_npt_entry(void);
-/* L2's tables for all modes, its descriptor tables, and its code. `user`: for CPL 3, too. */
-void hostile_write_l2_tables(void);
+/*
+ * L2's tables for all modes, and its descriptor tables. With `reachable` L2 can change and execute its own
+ * tables; without, where they are all that keeps it in the playground, it cannot.
+ */
+void hostile_write_l2_tables(bool reachable);
+bool hostile_l2_tables_reachable(void);
 void hostile_write_descriptors(void);
 
 /* --- hostile-nested.c: no invalidation is done here --- */
