@@ -85,6 +85,7 @@ struct shadow_root {
     u32 generation; /* counts what was dropped: a tag that has not seen this one yet must be flushed */
     u32 pins;       /* CPUs whose last root it is: it stays */
     u32 news;       /* shadow.news that every page's `always` knows of */
+    u64 relatives;  /* a bit for each slot with a root of the same table, itself too; maybe for more */
     /* By level, from 1: one bit for each page of the pool of kind TABLE and of this root; and which words of
      * these, modulo 64, were ever not 0. */
     u64 *tracked[SHADOW_LEVELS + 1], tracked_words[SHADOW_LEVELS + 1];
@@ -149,7 +150,7 @@ struct shadow_neighbour {
 /* What struct shadow_cpu is inside. Other CPUs read `inside`, `root_page` and `next` only. */
 struct shadow_state {
     u32 inside; /* odd: in a section; it changes with each */
-    u16 first, last;
+    u16 first, last, tags; /* tags: so many were ever used */
     u32 clock, pinned; /* pinned: slot of the root used last, or SHADOW_NONE */
     u32 root_page;     /* that L2 was last told to run on, or SHADOW_NONE */
     struct shadow_state *next;

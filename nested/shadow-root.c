@@ -226,6 +226,21 @@ static u32 root_page_new(struct shadow *shadow, struct shadow_state *cpu, const 
     return number;
 }
 
+/* A root of that table is about to be there: what invalidates one of them by its pointer concerns all. */
+static void find_relatives(struct shadow *shadow, unsigned index, u64 table)
+{
+    u64 relatives = BIT(index);
+
+    for (unsigned i = 0; i < shadow->root_slots; i++) {
+        struct shadow_root *other = &shadow->root[i];
+        bool related = ((other->key.pointer ^ table) & ENTRY_ADDRESS) == 0;
+        u64 others = other->relatives & ~BIT(index);
+        atomic_poke(&other->relatives, related ? others | BIT(index) : others);
+        relatives |= related ? BIT(i) : 0;
+    }
+    atomic_poke(&shadow->root[index].relatives, relatives);
+}
+
 /* Flags that are set in tables of one kind may be seen in another: every fault knows it from now on. */
 static void note_format(struct shadow *shadow, enum paging_format_id format)
 {
@@ -248,6 +263,7 @@ static struct shadow_root *make_root(struct shadow *shadow, struct shadow_state 
     /* Nobody is left in a section that knows the slot's last root, or does not know of the format. */
     shadow_wait(shadow, cpu);
     root->key = (struct shadow_key){table_of(key), key->role, key->pat};
+    find_relatives(shadow, index, root->key.pointer);
     root->accessed_bit = flags ? paging_formats[format].accessed : 0;
     root->dirty_bit = flags ? paging_formats[format].dirty : 0;
     root->top_level = (u8)(levels < SHADOW_LEVELS ? levels : SHADOW_LEVELS);
@@ -410,21 +426,23 @@ static bool supported(struct paging_role role)
  */
 static struct shadow_tag *find_tag(struct shadow_state *cpu, u32 handle, u32 l1_tag, bool *made, bool *known)
 {
-    struct shadow_tag *oldest = &cpu->tag[0], *last = &cpu->tag[cpu->last];
+    struct shadow_tag *oldest = &cpu->tag[cpu->tags < SHADOW_TAGS ? cpu->tags : 0];
+    struct shadow_tag *last = &cpu->tag[cpu->last];
 
     *made = *known = false;
     if (last->in_use && last->handle == handle && last->l1_tag == l1_tag)
         return last;
-    for (unsigned i = 0; i < SHADOW_TAGS; i++) {
+    for (unsigned i = 0; i < cpu->tags; i++) {
         struct shadow_tag *tag = &cpu->tag[i];
-        bool same = tag->in_use && tag->handle == handle;
+        bool same = tag->handle == handle;
         if (same && tag->l1_tag == l1_tag)
             return tag;
         *known |= same;
-        if (!tag->in_use || (oldest->in_use && cpu->clock - tag->used > cpu->clock - oldest->used))
+        if (oldest->in_use && cpu->clock - tag->used > cpu->clock - oldest->used)
             oldest = tag;
     }
     *made = true;
+    cpu->tags += !oldest->in_use;
     *oldest = (struct shadow_tag){.handle = handle, .l1_tag = l1_tag, .in_use = true, .flush_linear = true};
     return oldest;
 }
@@ -546,24 +564,38 @@ enum walk_status shadow_translate(const struct shadow *shadow, u32 handle, l2_gp
 
 /* --- invalidation by L1 --- */
 
-void shadow_invalidate_pointer(struct shadow *shadow, struct shadow_cpu *storage, u64 pointer)
+/* One bit for each slot with a root that has this table; the root used last is pinned, and stays what it is.
+ */
+static u64 roots_of_table(const struct shadow *shadow, struct shadow_state *cpu, u64 table)
 {
-    struct shadow_state *cpu = shadow_state_of(storage);
-    u64 table = pointer & ENTRY_ADDRESS;
+    u64 roots = 0;
 
     shadow_enter(cpu);
     for (unsigned i = 0; i < atomic_peek(&shadow->root_slots); i++) {
         const struct shadow_root *root = &shadow->root[i];
         if (atomic_acquire(&root->page) != SHADOW_NONE && (root->key.pointer & ENTRY_ADDRESS) == table)
-            cpu->stale |= BIT(i);
+            roots |= BIT(i);
     }
     shadow_leave(cpu);
+    return roots;
+}
+
+void shadow_invalidate_pointer(struct shadow *shadow, struct shadow_cpu *storage, u64 pointer)
+{
+    struct shadow_state *cpu = shadow_state_of(storage);
+    const struct shadow_root *last = cpu->pinned != SHADOW_NONE ? &shadow->root[cpu->pinned] : NULL;
+
+    /* What became a relative just now has not run here yet. */
+    if (last != NULL && ((last->key.pointer ^ pointer) & ENTRY_ADDRESS) == 0)
+        cpu->stale |= atomic_peek(&last->relatives);
+    else
+        cpu->stale |= roots_of_table(shadow, cpu, pointer & ENTRY_ADDRESS);
     cpu->repeated.count = 0;
 }
 
 static void invalidate_tags(struct shadow_state *cpu, u32 l1_tag, bool tables)
 {
-    for (unsigned i = 0; i < SHADOW_TAGS; i++) {
+    for (unsigned i = 0; i < cpu->tags; i++) {
         if (l1_tag != SHADOW_ALL_TAGS && cpu->tag[i].l1_tag != l1_tag)
             continue;
         cpu->tag[i].flush_linear = true;

@@ -153,7 +153,6 @@ static bool control_registers_allow_vmx(void)
 static enum exit_action vmxon_for_l1(struct vcpu *vcpu)
 {
     struct nested_vmx *nested = nested_vmx_of(vcpu);
-    struct vmx_operand operand = operand_of_exit();
     enum exit_action action;
     u64 region;
 
@@ -161,7 +160,7 @@ static enum exit_action vmxon_for_l1(struct vcpu *vcpu)
         return nested_vmx_fail(vcpu, VMX_ERROR_VMXON_IN_ROOT);
     if (!control_registers_allow_vmx())
         return EXIT_GP;
-    if (!vmx_operand_read(vcpu, &operand, &region, sizeof(region), &action))
+    if (!vmx_operand_read_of_l1(vcpu, &region, sizeof(region), &action))
         return action;
     if (!is_region_address(region) || revision_at(region) != VMCS12_REVISION)
         return nested_vmx_fail_invalid();
@@ -189,11 +188,10 @@ static enum exit_action vmclear_for_l1(struct vcpu *vcpu)
 {
     static const u32 clear = VMCS12_CLEAR;
     struct nested_vmx *nested = nested_vmx_of(vcpu);
-    struct vmx_operand operand = operand_of_exit();
     enum exit_action action;
     u64 region;
 
-    if (!vmx_operand_read(vcpu, &operand, &region, sizeof(region), &action))
+    if (!vmx_operand_read_of_l1(vcpu, &region, sizeof(region), &action))
         return action;
     if (!is_region_address(region))
         return nested_vmx_fail(vcpu, VMX_ERROR_VMCLEAR_ADDRESS);
@@ -218,11 +216,10 @@ static bool revision_acceptable(u32 revision)
 static enum exit_action vmptrld_for_l1(struct vcpu *vcpu)
 {
     struct nested_vmx *nested = nested_vmx_of(vcpu);
-    struct vmx_operand operand = operand_of_exit();
     enum exit_action action;
     u64 region;
 
-    if (!vmx_operand_read(vcpu, &operand, &region, sizeof(region), &action))
+    if (!vmx_operand_read_of_l1(vcpu, &region, sizeof(region), &action))
         return action;
     if (!is_region_address(region))
         return nested_vmx_fail(vcpu, VMX_ERROR_VMPTRLD_ADDRESS);
@@ -442,28 +439,44 @@ static bool invept_type_offered(u64 type)
            (offered & EPT_INVEPT_TYPE(type)) != 0;
 }
 
+/* The register operand. */
+static u64 invalidation_type(const struct vcpu *vcpu)
+{
+    return read_register(vcpu, VMX_OPERAND_SECOND((u32)vmread_unchecked(VMCS_EXIT_INSTRUCTION_INFORMATION)));
+}
+
+/* That of the last one is checked already. */
+static bool invept_pointer_valid(struct nested_vmx *nested, u64 pointer)
+{
+    if (pointer != nested->ept_pointer) {
+        if (!vmx_check_eptp(&nested_vmx_capability, pointer))
+            return false;
+        nested->ept_pointer = pointer;
+    }
+    return true;
+}
+
 static enum exit_action invept_for_l1(struct vcpu *vcpu)
 {
-    struct vmx_operand operand = operand_of_exit();
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
     struct {
         u64 ept_pointer, reserved;
     } descriptor;
     enum exit_action action;
 
-    u64 type = read_register(vcpu, operand.second);
+    u64 type = invalidation_type(vcpu);
     if (!invept_type_offered(type))
         return nested_vmx_fail(vcpu, VMX_ERROR_INVALIDATION_OPERAND);
-    if (!vmx_operand_read(vcpu, &operand, &descriptor, sizeof(descriptor), &action))
+    if (!vmx_operand_read_of_l1(vcpu, &descriptor, sizeof(descriptor), &action))
         return action;
-    if (descriptor.reserved != 0)
+    if (descriptor.reserved != 0 ||
+        (type == INVEPT_SINGLE_CONTEXT && !invept_pointer_valid(nested, descriptor.ept_pointer)))
         return nested_vmx_fail(vcpu, VMX_ERROR_INVALIDATION_OPERAND);
     if (type == INVEPT_ALL_CONTEXTS)
         shadow_invalidate_all(nested_vmx_shadow_cpu(vcpu));
-    else if (vmx_check_eptp(&nested_vmx_capability, descriptor.ept_pointer))
-        shadow_invalidate_pointer(nested_vmx_shadow(), nested_vmx_shadow_cpu(vcpu), descriptor.ept_pointer);
     else
-        return nested_vmx_fail(vcpu, VMX_ERROR_INVALIDATION_OPERAND);
-    nested_vmx_of(vcpu)->invepts++;
+        shadow_invalidate_pointer(nested_vmx_shadow(), nested_vmx_shadow_cpu(vcpu), descriptor.ept_pointer);
+    nested->invepts++;
     return succeed();
 }
 
@@ -485,15 +498,14 @@ static bool invvpid_valid(u64 type, const struct invvpid_descriptor *descriptor)
 /* Umbra drops all linear translations of a VPID, which each type allows (SDM vol. 3C 29.4.3.1). */
 static enum exit_action invvpid_for_l1(struct vcpu *vcpu)
 {
-    struct vmx_operand operand = operand_of_exit();
     u64 offered = nested_vmx_msr(&nested_vmx_capability, MSR_IA32_VMX_EPT_VPID_CAP);
     struct invvpid_descriptor descriptor;
     enum exit_action action;
 
-    u64 type = read_register(vcpu, operand.second);
+    u64 type = invalidation_type(vcpu);
     if (type > INVVPID_RETAINING_GLOBALS || (offered & VPID_INVVPID_TYPE(type)) == 0)
         return nested_vmx_fail(vcpu, VMX_ERROR_INVALIDATION_OPERAND);
-    if (!vmx_operand_read(vcpu, &operand, &descriptor, sizeof(descriptor), &action))
+    if (!vmx_operand_read_of_l1(vcpu, &descriptor, sizeof(descriptor), &action))
         return action;
     if (!invvpid_valid(type, &descriptor))
         return nested_vmx_fail(vcpu, VMX_ERROR_INVALIDATION_OPERAND);
@@ -576,6 +588,8 @@ enum exit_action nested_vmx_instruction(struct vcpu *vcpu, u32 reason)
 {
     const struct nested_vmx *nested = nested_vmx_of(vcpu);
 
+    if (reason == REASON_INVEPT && nested->plain && ept_vpid_offered(EPT_INVEPT) && privilege_level() == 0)
+        return invept_for_l1(vcpu);
     if ((reason == REASON_VMCALL && !mode_allows_vmx()) || !is_defined(nested, reason))
         return EXIT_UD;
     return privilege_level() > 0 ? EXIT_GP : execute(vcpu, reason);

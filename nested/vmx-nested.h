@@ -10,6 +10,7 @@
 #include "mm/paging.h"
 #include "nested/shadow.h"
 #include "nested/vmcs12.h"
+#include "nested/vmx-operand.h"
 #include "vcpu/nested.h"
 #include "vcpu/vcpu.h"
 
@@ -58,13 +59,15 @@ struct nested_vmx {
      */
     bool unsaved;
 
-    u32 invepts; /* that L1 has executed, on this CPU; wraps around */
+    u64 ept_pointer; /* that has passed vmx_check_eptp() for INVEPT, or 0, which does not */
+    u32 invepts;     /* that L1 has executed, on this CPU; wraps around */
 
     /* vmx-operand.c: the paging of L1 or L2, for operands in its memory; made anew when the role changes. */
     struct paging_cpu operand_cpu;
     struct paging operand_paging;
     u64 operand_registers[3]; /* CR0, CR4 and EFER that it was made for */
     u64 operand_pdptes[VMCS_PDPTES];
+    struct vmx_operand_path operand_path[VMX_OPERAND_PATHS];
 
     struct vmcs_shadowing shadowing;
     struct vmcs02_state *vmcs02;

@@ -3,6 +3,7 @@
  */
 #include "nested/vmx-operand.h"
 
+#include "arch/atomic.h"
 #include "arch/cpu.h"
 #include "arch/msr.h"
 #include "arch/string.h"
@@ -257,19 +258,26 @@ static bool finish(struct vcpu *vcpu, const struct operand_access *access, unsig
     }
 }
 
+static bool read_operand(struct vcpu *vcpu, const struct vmx_operand *operand, void *dst, u32 bytes,
+                         struct operand_access *access, enum exit_action *action)
+{
+    struct linear_result result;
+
+    prepare(vcpu, operand, bytes, access);
+    if (!log_operand(vcpu, access, ACCESS_READ, action))
+        return false;
+    enum linear_status status = linear_read(&access->context, &access->operand, ACCESS_READ, dst, &result);
+    if (status == LINEAR_NOT_MEMORY)
+        memset(dst, 0xff, bytes);
+    return finish(vcpu, access, ACCESS_READ, status, &result, action);
+}
+
 bool vmx_operand_read(struct vcpu *vcpu, const struct vmx_operand *operand, void *dst, u32 bytes,
                       enum exit_action *action)
 {
     struct operand_access access;
-    struct linear_result result;
 
-    prepare(vcpu, operand, bytes, &access);
-    if (!log_operand(vcpu, &access, ACCESS_READ, action))
-        return false;
-    enum linear_status status = linear_read(&access.context, &access.operand, ACCESS_READ, dst, &result);
-    if (status == LINEAR_NOT_MEMORY)
-        memset(dst, 0xff, bytes);
-    return finish(vcpu, &access, ACCESS_READ, status, &result, action);
+    return read_operand(vcpu, operand, dst, bytes, &access, action);
 }
 
 bool vmx_operand_write(struct vcpu *vcpu, const struct vmx_operand *operand, const void *src, u32 bytes,
@@ -283,4 +291,104 @@ bool vmx_operand_write(struct vcpu *vcpu, const struct vmx_operand *operand, con
         return false;
     enum linear_status status = linear_write(&access.context, &access.operand, ACCESS_WRITE, src, &result);
     return finish(vcpu, &access, ACCESS_WRITE, status, &result, action);
+}
+
+/* --- operands of L1, the straight way --- */
+
+#define CODE_64_OPERAND      (2u << 7) /* 64-bit addresses, and a segment without a base */
+#define CODE_64_OPERAND_MASK (7u << 7 | 1u << 17)
+
+static struct vmx_operand_path *path_of(struct nested_vmx *nested, u64 linear)
+{
+    return &nested->operand_path[(linear >> PAGE_SHIFT) % VMX_OPERAND_PATHS];
+}
+
+/* Where in the window; NULL: not there. */
+static const u8 *in_window(u64 address)
+{
+    u64 offset = address - l1_memory.window_start;
+
+    return offset < l1_memory.window_bytes ? l1_memory.window + offset : NULL;
+}
+
+/* The way to the operand that was just read; what is read here decides, not what was read for it. */
+static void remember_path(struct nested_vmx *nested, const struct operand_access *access)
+{
+    const struct linear_context *context = &access->context;
+    struct paging_role role = context->paging->role;
+    u64 linear = linear_of(access, ACCESS_READ);
+    struct vmx_operand_path *path = path_of(nested, linear);
+    struct walk walked;
+
+    path->page = 0;
+    if (!context->code_64 || role_format(role) != PAGING_4LEVEL || role_has(role, ROLE_PKS) ||
+        walk(context->paging, &l1_memory, context->root, linear, ACCESS_READ, &walked) != WALK_OK ||
+        (walked.rights & RIGHT_U) != 0)
+        return;
+    for (unsigned i = 0; i < ARRAY_SIZE(path->entry); i++) {
+        unsigned level = walked.level > i + 1 ? walked.level : i + 1;
+        path->entry[i] = (const void *)in_window(walked.entry[level].address);
+        path->value[i] = walked.entry[level].value;
+        if (path->entry[i] == NULL || (path->value[i] & PTE_A) == 0)
+            return;
+    }
+    path->memory = in_window(align_down(walked.address, PAGE_SIZE));
+    path->cr0 = vmread(VMCS_GUEST_CR0);
+    path->cr3 = context->root;
+    path->cr4 = vmread(VMCS_GUEST_CR4);
+    path->efer = context->efer;
+    if (path->memory != NULL)
+        path->page = align_down(linear, PAGE_SIZE);
+}
+
+/* The operand, in the window; NULL: it takes more to tell. */
+static inline const u64 *find_operand(struct vcpu *vcpu, u32 bytes)
+{
+    u32 information = (u32)vmread_unchecked(VMCS_EXIT_INSTRUCTION_INFORMATION);
+    u64 linear = vmread_unchecked(VMCS_EXIT_QUALIFICATION);
+
+    if ((information & CODE_64_OPERAND_MASK) != CODE_64_OPERAND)
+        return NULL;
+    vcpu->gpr[GPR_RSP] = vmread_unchecked(VMCS_GUEST_RSP);
+    if ((information & VMX_OPERAND_NO_BASE) == 0)
+        linear += vcpu->gpr[VMX_OPERAND_BASE(information)];
+    if ((information & VMX_OPERAND_NO_INDEX) == 0)
+        linear += vcpu->gpr[VMX_OPERAND_INDEX(information)] << VMX_OPERAND_SCALE(information);
+
+    const struct vmx_operand_path *path = path_of(nested_vmx_of(vcpu), linear);
+    u64 offset = linear ^ path->page;
+    if (path->page == 0 || offset > PAGE_SIZE - bytes || offset % sizeof(u64) != 0)
+        return NULL;
+    u64 other =
+        (vmread_unchecked(VMCS_GUEST_CR0) ^ path->cr0) | (vmread_unchecked(VMCS_GUEST_CR3) ^ path->cr3) |
+        (vmread_unchecked(VMCS_GUEST_CR4) ^ path->cr4) | (vmread_unchecked(VMCS_GUEST_EFER) ^ path->efer);
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < ARRAY_SIZE(path->entry); i++)
+        other |= atomic_peek(path->entry[i]) ^ path->value[i];
+    return other == 0 ? (const u64 *)(const void *)(path->memory + offset) : NULL;
+}
+
+static __attribute__((noinline)) bool read_and_remember(struct vcpu *vcpu, void *dst, u32 bytes,
+                                                        enum exit_action *action)
+{
+    struct vmx_operand operand = vmx_operand_decode((u32)vmread(VMCS_EXIT_INSTRUCTION_INFORMATION));
+    struct operand_access access;
+
+    if (!read_operand(vcpu, &operand, dst, bytes, &access, action))
+        return false;
+    remember_path(nested_vmx_of(vcpu), &access);
+    return true;
+}
+
+bool vmx_operand_read_of_l1(struct vcpu *vcpu, void *dst, u32 bytes, enum exit_action *action)
+{
+    const u64 *from = find_operand(vcpu, bytes);
+    u64 *to = dst;
+
+    if (__builtin_expect(from == NULL, false))
+        return read_and_remember(vcpu, dst, bytes, action);
+    to[0] = atomic_peek(&from[0]);
+    if (bytes > sizeof(u64))
+        to[1] = atomic_peek(&from[1]);
+    return true;
 }

@@ -33,6 +33,29 @@ struct vmx_operand {
 #define VMX_OPERAND_REGISTER(i) ((i) >> 3 & 15)
 #define VMX_OPERAND_SECOND(i)   ((i) >> 28 & 15)
 
+/* And of memory operands, table 28-13. */
+#define VMX_OPERAND_SCALE(i)        ((i)&3)
+#define VMX_OPERAND_ADDRESS_SIZE(i) ((i) >> 7 & 7)
+#define VMX_OPERAND_SEGMENT(i)      ((i) >> 15 & 7)
+#define VMX_OPERAND_INDEX(i)        ((i) >> 18 & 15)
+#define VMX_OPERAND_NO_INDEX        BIT(22)
+#define VMX_OPERAND_BASE(i)         ((i) >> 23 & 15)
+#define VMX_OPERAND_NO_BASE         BIT(27)
+
+/*
+ * A page of L1's from which an operand was read without a fault, and all that this has rested on: should it
+ * be the same the next time, so is the answer. Only 4-level paging, no user page (whose access depends on
+ * RFLAGS.AC and PKRU, too), no protection keys for supervisor pages, and all in the window of L1's memory.
+ */
+struct vmx_operand_path {
+    u64 page; /* linear address; 0: none */
+    u64 cr0, cr3, cr4, efer;
+    const u64 *entry[4]; /* those of L1's tables that lead to it; fewer, if it is large: some twice */
+    u64 value[4];
+    const u8 *memory;
+} __attribute__((aligned(128))); /* so that an index is a shift */
+enum { VMX_OPERAND_PATHS = 4 };
+
 /* Pure. `information` is the field's value for an instruction with such an operand. */
 struct vmx_operand vmx_operand_decode(u32 information);
 
@@ -41,6 +64,12 @@ struct vmx_operand vmx_operand_decode(u32 information);
  * qualification, which has the sum with RIP for RIP-relative addressing. Pure.
  */
 u64 vmx_operand_offset(const struct vmx_operand *operand, const u64 *gpr, u64 displacement);
+
+/*
+ * As vmx_operand_read() of the current exit's memory operand, for instructions of L1 that have only that one;
+ * `bytes` is 8 or 16.
+ */
+bool vmx_operand_read_of_l1(struct vcpu *vcpu, void *dst, u32 bytes, enum exit_action *action);
 
 /*
  * Copies between the memory operand of the current exit and Umbra; `bytes` is 4, 8 or 16. L1's exit: vmcs01

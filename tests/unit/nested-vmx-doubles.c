@@ -70,6 +70,13 @@ bool vmx_operand_read(struct vcpu *vcpu, const struct vmx_operand *operand, void
     return true;
 }
 
+bool vmx_operand_read_of_l1(struct vcpu *vcpu, void *dst, u32 bytes, enum exit_action *action)
+{
+    (void)vcpu, (void)action;
+    memcpy(dst, &double_operand, bytes);
+    return true;
+}
+
 bool vmx_operand_write(struct vcpu *vcpu, const struct vmx_operand *operand, const void *src, u32 bytes,
                        enum exit_action *action)
 {
