@@ -284,6 +284,50 @@ static void invalidation(void)
     expect_error("invvpid_not_canonical", try_invvpid(0, 1, BIT(60)), 28);
 }
 
+/*
+ * The operand's page changes under its linear address: each INVEPT reads what L1's tables say at that moment,
+ * however often it has read there before. Of the two descriptors the second is one that fails.
+ */
+static void moved_operand(void)
+{
+    enum { PAGE = 9, AT = 4080 / 8 };
+    static u64 page[2][512] __attribute__((aligned(4096)));
+    const u64 flags = PTE_P | PTE_W | PTE_A | PTE_D, cr4 = read_cr4();
+    const u64 *at = (u64 *)window_map(PAGE, (u64)page[0], flags) + AT;
+
+    page[0][AT] = page[1][AT] = ept_pointer();
+    page[1][AT + 1] = 1;
+    for (unsigned i = 0; i < 3; i++)
+        expect("moved.here", try_invept_at(1, at), END_SUCCEED);
+    window_set(PAGE, (u64)page[1] | flags);
+    expect_error("moved.there", try_invept_at(1, at), 28);
+    expect_error("moved.there", try_invept_at(1, at), 28);
+    window_set(PAGE, (u64)page[0] | (flags ^ PTE_A));
+    expect("moved.accessed", try_invept_at(1, at), END_SUCCEED);
+    expect("moved.accessed_flag", window_get(PAGE) & PTE_A, PTE_A);
+    expect("moved.before_crossing", try_invept_at(1, at), END_SUCCEED);
+    window_set(PAGE + 1, 0);
+    expect("moved.crossing", try_invept_at(1, at + 1), END_FAULT + EXC_PF);
+    window_set(PAGE, 0);
+    expect("moved.away", try_invept_at(1, at), END_FAULT + EXC_PF);
+    window_set(PAGE, (u64)page[0] | flags | BIT(51));
+    expect("moved.reserved", try_invept_at(1, at), END_FAULT + EXC_PF);
+    window_set(PAGE, (u64)page[0] | flags);
+    expect("moved.back", try_invept_at(1, at), END_SUCCEED);
+    page[0][AT + 1] = 1;
+    expect_error("moved.content", try_invept_at(1, at), 28);
+    page[0][AT + 1] = 0;
+    expect("moved.content", try_invept_at(1, at), END_SUCCEED);
+    window_set(PAGE, (u64)page[0] | flags | PTE_U);
+    expect("moved.user", try_invept_at(1, at), END_SUCCEED);
+    if ((cpuid(7, 0).ebx & BIT(20)) != 0) {
+        write_cr4(cr4 | CR4_SMAP);
+        expect("moved.user_smap", try_invept_at(1, at), END_FAULT + EXC_PF);
+        write_cr4(cr4);
+    }
+    window_set(PAGE, 0);
+}
+
 /* VMX operation keeps bits of CR0 and CR4. */
 static void control_registers(void)
 {
@@ -327,6 +371,7 @@ void group_vmx_instructions(void)
     launch_state();
     many_vmcss();
     invalidation();
+    moved_operand();
     control_registers();
     msrs();
     vmx_stop();

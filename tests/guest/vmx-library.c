@@ -75,6 +75,11 @@ u64 try_invept(u64 type, u64 pointer, u64 reserved)
     TRY("invept (%1), %2", "r"(descriptor), "r"(type));
 }
 
+u64 try_invept_at(u64 type, const void *descriptor)
+{
+    TRY("invept (%1), %2", "r"(descriptor), "r"(type));
+}
+
 u64 try_invvpid(u64 type, u64 vpid, u64 address)
 {
     const u64 descriptor[2] = {vpid, address};

@@ -40,6 +40,7 @@ u64 try_vmptrst(u64 *pointer);
 u64 try_vmread(u64 field, u64 *value);
 u64 try_vmwrite(u64 field, u64 value);
 u64 try_invept(u64 type, u64 pointer, u64 reserved);
+u64 try_invept_at(u64 type, const void *descriptor);
 u64 try_invvpid(u64 type, u64 vpid, u64 address);
 u64 try_vmlaunch(void);
 u64 try_vmresume(void);
