@@ -149,10 +149,10 @@ struct shadow_neighbour {
 
 /* What struct shadow_cpu is inside. Other CPUs read `inside`, `root_page` and `next` only. */
 struct shadow_state {
-    u32 inside; /* odd: in a section; it changes with each */
+    u32 inside;            /* odd: in a section; it changes with each */
     u16 first, last, tags; /* tags: so many were ever used */
-    u32 clock, pinned; /* pinned: slot of the root used last, or SHADOW_NONE */
-    u32 root_page;     /* that L2 was last told to run on, or SHADOW_NONE */
+    u32 clock, pinned;     /* pinned: slot of the root used last, or SHADOW_NONE */
+    u32 root_page;         /* that L2 was last told to run on, or SHADOW_NONE */
     struct shadow_state *next;
     void *owner;   /* for config.shoot_down */
     u64 stale;     /* EPT, one bit for each slot: L1 has invalidated here what may come from the root */

@@ -296,7 +296,7 @@ static void moved_operand(void)
     const u64 *at = (u64 *)window_map(PAGE, (u64)page[0], flags) + AT;
 
     page[0][AT] = page[1][AT] = ept_pointer();
-    page[1][AT + 1] = 1;
+    page[1][AT] |= 7;
     for (unsigned i = 0; i < 3; i++)
         expect("moved.here", try_invept_at(1, at), END_SUCCEED);
     window_set(PAGE, (u64)page[1] | flags);
@@ -314,9 +314,9 @@ static void moved_operand(void)
     expect("moved.reserved", try_invept_at(1, at), END_FAULT + EXC_PF);
     window_set(PAGE, (u64)page[0] | flags);
     expect("moved.back", try_invept_at(1, at), END_SUCCEED);
-    page[0][AT + 1] = 1;
+    page[0][AT] ^= 1;
     expect_error("moved.content", try_invept_at(1, at), 28);
-    page[0][AT + 1] = 0;
+    page[0][AT] ^= 1;
     expect("moved.content", try_invept_at(1, at), END_SUCCEED);
     window_set(PAGE, (u64)page[0] | flags | PTE_U);
     expect("moved.user", try_invept_at(1, at), END_SUCCEED);
