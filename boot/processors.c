@@ -179,14 +179,18 @@ void ap_main(void)
 
 static void delay(unsigned reads)
 {
-    while (reads-- != 0)
+    while (reads-- != 0) {
         (void)inb(DELAY_PORT);
+        cpu_relax();
+    }
 }
 
 static bool wait_until_left(unsigned state, unsigned reads)
 {
-    while (state_is(state) && reads-- != 0)
+    while (state_is(state) && reads-- != 0) {
         (void)inb(DELAY_PORT);
+        cpu_relax(); /* an emulator whose CPUs take turns runs the other one */
+    }
     return !state_is(state);
 }
 

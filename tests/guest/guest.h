@@ -329,6 +329,7 @@ bool smp_call(void (*function)(unsigned cpu));
 bool smp_rest(void);
 void group_bench_vmx(void);
 void group_bench_svm(void);
+void group_bench_smp(void);
 void group_vmx_controls(void);
 void group_vmx_events(void);
 void group_vmx_ept(void);

@@ -33,6 +33,7 @@ static const struct {
     {"fatal", group_fatal},
     {"bench-vmx", group_bench_vmx},
     {"bench-svm", group_bench_svm},
+    {"bench-smp", group_bench_smp},
     {"vmx-controls", group_vmx_controls},
     {"vmx-events", group_vmx_events},
     {"vmx-ept", group_vmx_ept},

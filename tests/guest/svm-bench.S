@@ -53,6 +53,7 @@ bench_svm_cpuid_start:
     .globl bench_svm_touch_start
 bench_svm_touch_start:
 1:  movb (%rbx), %al
+    pause
     addq %rsi, %rbx
     decq %rcx
     jnz 1b

@@ -54,6 +54,7 @@ bench_cpuid_start:
     .globl bench_touch_start
 bench_touch_start:
 1:  movb (%rbx), %al
+    pause
     addq %rsi, %rbx
     decq %rcx
     jnz 1b

@@ -98,26 +98,31 @@ u64 try_vmresume(void)
 
 /* --- VMX operation --- */
 
-bool vmx_start(const char *group)
+void vmx_begin(u8 *vmxon, u8 *vmcs)
 {
     u64 control = 0;
 
-    if (!is_intel || (cpuid(1, 0).ecx & BIT(5)) == 0) {
-        note_skipped(group, "the CPU has no VMX");
-        return false;
-    }
     (void)try_rdmsr(MSR_IA32_FEATURE_CONTROL, &control);
     if ((control & IA32_FEATURE_CONTROL_LOCK) == 0)
         wrmsr(MSR_IA32_FEATURE_CONTROL, IA32_FEATURE_CONTROL_LOCK | IA32_FEATURE_CONTROL_VMX_OUTSIDE_SMX);
     write_cr0(read_cr0() | rdmsr(MSR_IA32_VMX_CR0_FIXED0));
     write_cr4(read_cr4() | rdmsr(MSR_IA32_VMX_CR4_FIXED0) | CR4_OSXSAVE);
     u32 revision = (u32)rdmsr(MSR_IA32_VMX_BASIC) & 0x7fffffff;
-    memcpy(vmx_region, &revision, sizeof(revision));
-    memcpy(vmcs_region, &revision, sizeof(revision));
+    memcpy(vmxon, &revision, sizeof(revision));
+    memcpy(vmcs, &revision, sizeof(revision));
     memcpy(other_region, &revision, sizeof(revision));
-    if (try_vmxon((u64)vmx_region) != END_SUCCEED || try_vmclear((u64)vmcs_region) != END_SUCCEED ||
-        try_vmptrld((u64)vmcs_region) != END_SUCCEED)
+    if (try_vmxon((u64)vmxon) != END_SUCCEED || try_vmclear((u64)vmcs) != END_SUCCEED ||
+        try_vmptrld((u64)vmcs) != END_SUCCEED)
         give_up("VMX operation can be entered");
+}
+
+bool vmx_start(const char *group)
+{
+    if (!is_intel || (cpuid(1, 0).ecx & BIT(5)) == 0) {
+        note_skipped(group, "the CPU has no VMX");
+        return false;
+    }
+    vmx_begin(vmx_region, vmcs_region);
     vmx_reset();
     return true;
 }
@@ -286,13 +291,18 @@ static void reset_guest(void)
     vmwrite(VMCS_GUEST_TR_BASE, vmread(VMCS_HOST_TR_BASE));
 }
 
+void vmx_reset_vmcs(void)
+{
+    reset_controls();
+    reset_host();
+    reset_guest();
+}
+
 void vmx_reset(void)
 {
     l2_init(l2_vectors);
     ept_init();
-    reset_controls();
-    reset_host();
-    reset_guest();
+    vmx_reset_vmcs();
 }
 
 u64 vmx_resume(void)

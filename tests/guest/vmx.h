@@ -28,6 +28,8 @@ extern const u8 l2_vectors[];
 /* Turns VMX operation on, with a current and clear VMCS; false (and a note) if there is no VMX. */
 bool vmx_start(const char *group);
 void vmx_stop(void);
+/* The same on any CPU, with regions of its own; the VMCS still has to be filled. */
+void vmx_begin(u8 *vmxon, u8 *vmcs);
 /* The regions' physical addresses. */
 extern u8 vmx_region[PAGE_SIZE], vmcs_region[PAGE_SIZE], other_region[PAGE_SIZE];
 
@@ -55,6 +57,8 @@ void vmx_clear(enum vmx_word word, u64 bits);
 /* The current VMCS gets a state that can be entered: L2 is 64-bit code in ring 0 on L1's page tables, with
  * EPT that maps 0..4 GByte one to one and all exceptions intercepted. */
 void vmx_reset(void);
+/* The same but for what the VMCS refers to, which is as vmx_reset() has left it. */
+void vmx_reset_vmcs(void);
 /* Enters at RIP; the exit reason with bit 31, or RUN_FAILED plus the VM-instruction error, or RUN_INVALID. */
 enum { RUN_FAILED = 0x70000000, RUN_INVALID = 0x71000000, RUN_FAULT = 0x72000000 };
 u64 vmx_resume(void);
