@@ -9,9 +9,9 @@
  * - before each entry into L2: shadow_acquire(); put use.root into the EPTP or nCR3, use.tag into the VPID or
  *   ASID, and flush if it says so. It is cheap when nothing happened.
  * - on an EPT violation or misconfiguration, or VMEXIT_NPF, while L2 runs: shadow_fault(), then as the
- * outcome says.
+ *   outcome says.
  * - on L1's INVEPT, INVVPID, VMRUN with TLB_CONTROL, INVLPGA: the invalidation functions. They only take
- * notes; the work is done by the next shadow_acquire(), when L1 has made all its changes.
+ *   notes; the work is done by the next shadow_acquire(), when L1 has made all its changes.
  * - after Umbra itself wrote into L1's memory: shadow_wrote().
  *
  * Locking: none is the caller's. Any number of CPUs may be inside; struct shadow_cpu is used by its own CPU

@@ -4,13 +4,13 @@
  * NMI intercepted, and interrupts held off. The guest sees neither TF, nor BS in DR6, nor anything that came
  * between:
  *
- * - The instruction ends: #DB with DR6.BS. TF, DR6 and DebugCtl.BTF are the guest's again; a trap that the
- * guest itself is due (its own TF, a data breakpoint) is delivered.
+ * - The instruction ends: #DB with DR6.BS. TF, DR6 and DebugCtl.BTF are the guest's again; a trap that
+ *   the guest itself is due (its own TF, a data breakpoint) is delivered.
  * - It raises an exception: the step is undone first and the exception injected then, so that the guest's
- * handler finds its own RFLAGS on its stack. #BP and #OF touch no memory before they are raised: they are
- * executed anew.
- * - An NMI or INIT comes: the step is undone, and the instruction begins again when the guest comes back to
- * it.
+ *   handler finds its own RFLAGS on its stack. #BP and #OF touch no memory before they are raised: they
+ *   are executed anew.
+ * - An NMI or INIT comes: the step is undone, and the instruction begins again when the guest comes back
+ *   to it.
  * - It touches another page of Umbra's: the step goes on with that page lent as well.
  * - A repeated string instruction traps after each iteration, so each is a step of its own.
  *

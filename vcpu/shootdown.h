@@ -8,7 +8,7 @@
  *   next exit (AMD, where GIF holds it back until then) answers. Umbra uses no guest translation, so a flush
  *   between the two entries is as good at one place as at another.
  * - A CPU that waits for something of another's calls shootdown_answer() meanwhile: NMIs may be blocked
- * there.
+ *   there.
  * - A CPU that waits for a SIPI takes no NMI and uses no translation: it is not asked, and flushes before it
  *   goes on.
  * - An NMI is Umbra's if vcpu->kicked was set before, and else the guest's. If both come, the first takes the
