@@ -257,8 +257,6 @@ static inline enum shadow_laid fill_page(struct shadow *shadow, struct shadow_st
         .own = own,
         .own_start = cpu->own_leaf_start,
         .address = access->address.raw,
-        .handle = handle,
-        .access = access->access,
         .root_index = (unsigned)(handle & (shadow->root_count - 1)),
         .map_level = smaller(walk->level, own->level),
         .writable = root->dirty_bit == 0 || (walk->leaf & root->dirty_bit) != 0,
@@ -282,11 +280,6 @@ static inline enum shadow_laid answer(struct shadow *shadow, struct shadow_state
     *outcome = SHADOW_STALE;
     if (root == NULL || atomic_acquire(&shadow->own_changes) != atomic_acquire(&shadow->config.tdp->changes))
         return SHADOW_LAID;
-    if (shadow_lay_neighbour(shadow, cpu, root, handle, access)) {
-        cpu->statistics.filled++;
-        *outcome = SHADOW_FILLED;
-        return SHADOW_LAID;
-    }
     switch (ask_l1(shadow, root, access, &walked)) {
     case L1_REFUSES:
         *outcome = refuse(shadow, cpu, root, access, &walked, result);

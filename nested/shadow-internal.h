@@ -94,16 +94,25 @@ struct shadow_root {
     u8 pat[8];                   /* NPT: L1's PAT index to Umbra's */
 };
 
+/* Entries that take nothing away: what they are under a mask. */
+struct shadow_plain {
+    u64 right, link_mask; /* of the shadow's tables, and of Umbra's own */
+    u64 own, own_mask;    /* of Umbra's own, for a page */
+};
+
 struct shadow {
     struct shadow_config config;
     struct tdp_config format;
+    struct shadow_plain plain;
     struct shadow_page *pages;
-    u32 *next;     /* of each page: lists of free, retired and dead pages */
-    u64 tables;    /* host-physical address of the table of page 0; the others follow */
-    u64 snapshots; /* the same for L1's entries from which the table's entries were made */
-    u64 free_list; /* first page, and in bits 63:32 a count of changes */
-    u64 retired;   /* first page of those that were unlinked, each with its tree */
-    u64 dead;      /* those that no section knows any more */
+    const u64 **source; /* of each page: shadow_quick_source() */
+    u32 *next;          /* of each page: lists of free, retired and dead pages */
+    u64 tables;         /* host-physical address of the table of page 0; the others follow */
+    u64 snapshots;      /* the same for L1's entries from which the table's entries were made */
+    u64 to_snapshot;    /* entries from one to the other */
+    u64 free_list;      /* first page, and in bits 63:32 a count of changes */
+    u64 retired;        /* first page of those that were unlinked, each with its tree */
+    u64 dead;           /* those that no section knows any more */
     u32 clock, hand;
     u64 shootdowns_begun, shootdowns_done;
     u64 own_changes; /* tdp->changes that all trees know of */
@@ -130,23 +139,6 @@ struct shadow_tag {
                    it since */
 };
 
-/*
- * The fault that was filled last with a page of 4 KByte, for its neighbours: L1's entries on the way to the
- * table, where they stand and what they were, and what became of its leaf.
- */
-struct shadow_neighbour {
-    u64 start; /* L2's address of the table's first page; ~0: there is none */
-    u32 handle, generation, access, page;
-    const u64 *upper[SHADOW_LEVELS + 1]; /* by level, 2 and above */
-    u64 upper_value[SHADOW_LEVELS + 1];
-    const u64 *l1_table;
-    u64 *table, *snapshot;
-    u64 leaf, address_bits; /* of L1; the bits in which a neighbour's may differ */
-    u64 attributes;         /* of the shadow's leaf: all but the address */
-    /* The page of Umbra's own map: where it starts, for L1 and for the host, and its bytes. */
-    u64 own_start, own_target, own_bytes, changes;
-};
-
 /* What struct shadow_cpu is inside. Other CPUs read `inside`, `root_page` and `next` only. */
 struct shadow_state {
     u32 inside;            /* odd: in a section; it changes with each */
@@ -154,10 +146,8 @@ struct shadow_state {
     u32 clock, pinned;     /* pinned: slot of the root used last, or SHADOW_NONE */
     u32 root_page;         /* that L2 was last told to run on, or SHADOW_NONE */
     struct shadow_state *next;
-    void *owner;   /* for config.shoot_down */
-    u64 stale;     /* EPT, one bit for each slot: L1 has invalidated here what may come from the root */
-    u32 last_page; /* that a fault laid an entry in */
-    struct shadow_neighbour recent;
+    void *owner; /* for config.shoot_down */
+    u64 stale;   /* EPT, one bit for each slot: L1 has invalidated here what may come from the root */
     struct tdp_leaf own_leaf; /* of the last look into Umbra's own map; target: of its start */
     u64 own_leaf_start, own_changes;
     struct {
@@ -319,7 +309,6 @@ struct shadow_fill {
     const struct tdp_leaf *own;
     u64 own_start; /* L1's address at which *own begins */
     u64 address;
-    u32 handle, access;
     unsigned root_index;
     unsigned map_level; /* of the entry that will map the page */
     unsigned above;     /* identity.above of the next page down */
@@ -335,12 +324,15 @@ enum shadow_laid {
 };
 
 enum shadow_laid shadow_lay(struct shadow *shadow, struct shadow_state *cpu, struct shadow_fill *fill);
+
+/* --- shadow-quick.c --- */
+
+void shadow_quick_init(struct shadow *shadow);
 /*
- * In a section: fills the fault if all of L1's entries are as they were for the neighbour that was filled
- * last, and nothing of the root was dropped since. False: nothing is done.
+ * L1's table that the page stands for, where Umbra can read it at any time; NULL if there is none, or if
+ * entries made from it are not for shadow_fault_quick(). The page's identity and root are known.
  */
-bool shadow_lay_neighbour(struct shadow *shadow, struct shadow_state *cpu, const struct shadow_root *root,
-                          u32 handle, const struct shadow_access *access);
+const u64 *shadow_quick_source(const struct shadow *shadow, const struct shadow_page *page);
 
 static inline unsigned shadow_index(u64 address, unsigned level)
 {

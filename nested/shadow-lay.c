@@ -17,11 +17,6 @@
 /* A type in an EPT leaf is bits 6:3 of it, ignore-PAT included; in NPT it is Umbra's PAT index. */
 #define TYPE_IGNORE_PAT 8u
 
-enum {
-    RECENT_USES =
-        32, /* so seldom the whole path of a page that is touched again and again is marked as used */
-};
-
 /* --- entries --- */
 
 static inline u64 compose_link(const struct tdp_config *format, hpa_t table, unsigned rights)
@@ -277,81 +272,8 @@ static u32 follow(struct shadow *shadow, struct shadow_fill *fill)
     return page;
 }
 
-static void use_path(struct shadow *shadow, u32 page)
-{
-    for (; page != SHADOW_NONE; page = shadow->pages[page].parent)
-        atomic_poke(&shadow->pages[page].used, atomic_peek(&shadow->clock));
-}
-
-/* Remembers the leaf that was laid if all of L1's tables can be read directly. */
-static void remember(struct shadow *shadow, struct shadow_state *cpu, const struct shadow_fill *fill,
-                     u32 page, u32 generation, u64 leaf)
-{
-    const struct paging_memory *memory = shadow->config.memory;
-    struct shadow_neighbour *recent = &cpu->recent;
-    const struct walk *walk = fill->walk;
-
-    recent->start = ~0ull;
-    if (shadow->pages[page].identity.kind != SHADOW_TABLE || walk->root_level != SHADOW_LEVELS ||
-        fill->map_level != 1)
-        return;
-    for (unsigned level = walk->root_level; level >= 1; level--) {
-        u64 offset = walk->entry[level].address - memory->window_start;
-        if (offset >= memory->window_bytes)
-            return;
-        recent->upper[level] = (const u64 *)(const void *)(memory->window + offset);
-        recent->upper_value[level] = walk->entry[level].value;
-    }
-    recent->l1_table = recent->upper[1] - shadow_index(fill->address, 1);
-    recent->table = shadow_table(shadow, page);
-    recent->snapshot = shadow_snapshot(shadow, page);
-    recent->leaf = walk->leaf;
-    recent->address_bits = BITS(role_maxphyaddr(fill->root->key.role) - 1, PAGE_SHIFT);
-    recent->attributes = leaf & ~ENTRY_ADDRESS;
-    recent->own_start = fill->own_start;
-    recent->own_target = fill->own->target;
-    recent->own_bytes = fill->own->size;
-    recent->changes = cpu->own_changes;
-    recent->access = fill->access;
-    recent->page = page;
-    recent->handle = fill->handle;
-    recent->generation = generation;
-    recent->start = align_down(fill->address, tdp_entry_span(2));
-}
-
-bool shadow_lay_neighbour(struct shadow *shadow, struct shadow_state *cpu, const struct shadow_root *root,
-                          u32 handle, const struct shadow_access *access)
-{
-    const struct shadow_neighbour *recent = &cpu->recent;
-    unsigned slot = shadow_index(access->address.raw, 1);
-
-    if (recent->start != align_down(access->address.raw, tdp_entry_span(2)) || recent->handle != handle ||
-        recent->access != access->access || recent->generation != atomic_acquire(&root->generation))
-        return false;
-    for (unsigned level = SHADOW_LEVELS; level > 1; level--) {
-        if (atomic_peek(recent->upper[level]) != recent->upper_value[level])
-            return false;
-    }
-    u64 leaf = atomic_peek(&recent->l1_table[slot]), page = leaf & recent->address_bits;
-    u64 offset = page - recent->own_start;
-    if (((leaf ^ recent->leaf) & ~recent->address_bits) != 0 || offset >= recent->own_bytes ||
-        recent->changes != atomic_peek(&shadow->own_changes))
-        return false;
-    if ((recent->attributes & PTE_W) != 0)
-        shadow_mark_writable(shadow, page, PAGE_SIZE);
-    if (!atomic_cas(&recent->table[slot], 0, SLOT_BUSY))
-        return false;
-    atomic_poke(&recent->snapshot[slot], leaf);
-    atomic_release(&recent->table[slot], recent->attributes | (recent->own_target + offset));
-    if (atomic_peek(&shadow->clock) - atomic_peek(&shadow->pages[recent->page].used) >= RECENT_USES)
-        use_path(shadow, recent->page);
-    return true;
-}
-
 enum shadow_laid shadow_lay(struct shadow *shadow, struct shadow_state *cpu, struct shadow_fill *fill)
 {
-    /* Should something be dropped meanwhile, the page is not good for neighbours. */
-    u32 generation = atomic_acquire(&fill->root->generation);
     atomic_add(&shadow->clock, 1);
     u32 page = follow(shadow, fill);
     while (shadow->pages[page].level > fill->map_level) {
@@ -359,11 +281,5 @@ enum shadow_laid shadow_lay(struct shadow *shadow, struct shadow_state *cpu, str
         if (laid != SHADOW_LAID)
             return laid;
     }
-    u64 leaf = leaf_of(shadow, fill, page);
-    enum shadow_laid laid = put(shadow, fill, page, shadow_index(fill->address, fill->map_level), leaf);
-    /* Who comes to a page for the second time in a row may go on there. */
-    if (cpu->last_page == page && laid == SHADOW_LAID)
-        remember(shadow, cpu, fill, page, generation, leaf);
-    cpu->last_page = page;
-    return laid;
+    return put(shadow, fill, page, shadow_index(fill->address, fill->map_level), leaf_of(shadow, fill, page));
 }

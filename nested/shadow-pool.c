@@ -341,6 +341,7 @@ u32 shadow_page_new(struct shadow *shadow, struct shadow_state *cpu, unsigned ro
     atomic_poke(&page->used, atomic_peek(&shadow->clock));
     memset(shadow_table(shadow, number), 0, PAGE_SIZE);
     page->written = shadow_written_index(shadow, identity->source);
+    shadow->source[number] = shadow_quick_source(shadow, page);
     if (identity->kind == SHADOW_TABLE)
         shadow_track(shadow, number);
     cpu->statistics.pages_used++;

@@ -38,15 +38,17 @@ static bool carve_pages(struct shadow *shadow)
     shadow->written_mask = counts - 1;
     shadow->pages = carve(pages * sizeof(struct shadow_page));
     shadow->next = carve(pages * sizeof(u32));
+    shadow->source = carve(pages * sizeof(*shadow->source));
     shadow->written = carve(counts * sizeof(u64));
     shadow->writable_4k = carve(limit / PAGE_SIZE / 8 + 8);
     shadow->writable_2m = carve(limit / MIB(2) / 8 + 8);
-    if (shadow->pages == NULL || shadow->next == NULL || shadow->written == NULL ||
+    if (shadow->pages == NULL || shadow->next == NULL || shadow->source == NULL || shadow->written == NULL ||
         shadow->writable_4k == NULL || shadow->writable_2m == NULL ||
         !frame_alloc_contiguous(pages, &tables) || !frame_alloc_contiguous(pages, &snapshots))
         return false;
     shadow->tables = tables.raw;
     shadow->snapshots = snapshots.raw;
+    shadow->to_snapshot = (snapshots.raw - tables.raw) / sizeof(u64);
     /* No page has seen number 1. */
     shadow->writes = 1;
     for (u32 i = 0; i < counts; i++)
@@ -87,6 +89,7 @@ struct shadow *shadow_init(const struct shadow_config *config)
         shadow->next[i] = i + 1 < config->pages ? i + 1 : SHADOW_NONE;
     shadow->retired = shadow->dead = SHADOW_NONE;
     shadow->own_changes = config->tdp->changes;
+    shadow_quick_init(shadow);
     return shadow;
 }
 
@@ -111,7 +114,6 @@ void shadow_cpu_init(struct shadow *shadow, struct shadow_cpu *storage, u16 firs
         .pinned = SHADOW_NONE,
         .root_page = SHADOW_NONE,
         .owner = owner,
-        .recent.start = ~0ull,
     };
     spin_lock(&shadow->lock);
     cpu->next = shadow->cpus;

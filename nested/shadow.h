@@ -233,6 +233,14 @@ enum shadow_outcome shadow_fault(struct shadow *shadow, struct shadow_cpu *stora
                                  const struct shadow_access *access, struct shadow_result *result);
 
 /*
+ * The same for the ordinary fault, tried first: while L2 runs on what the last shadow_acquire() on this CPU
+ * gave, and no function below was called since. `address` and `access` as in struct shadow_access. True: it
+ * is filled, and L2 may be entered again at once: nothing is owed, and shadow_acquire() would say so. False:
+ * nothing has happened, and shadow_fault() is to be called.
+ */
+bool shadow_fault_quick(struct shadow *shadow, struct shadow_cpu *storage, l2_gpa_t address, unsigned access);
+
+/*
  * --- invalidation by L1 ---
  * What it owes is owed by the CPU that executed it. What is found to have changed is dropped for all.
  */

@@ -397,6 +397,11 @@ static __attribute__((noinline)) void npf_exit(struct vcpu *vcpu)
 
     nested->slot->vmcb02->control.event_inj = 0;
     nested->injected.event = 0;
+    if (nested_svm_npf_filled(nested)) {
+        if (machine.tdp.flush_pending)
+            end_exit(vcpu, EXIT_RESUME);
+        return;
+    }
     action = nested_svm_npf(vcpu);
     if (action == EXIT_RESUME && vcpu->l2_running && !machine.tdp.flush_pending)
         nested_svm_translate(vcpu);

@@ -131,6 +131,11 @@ void nested_svm_translate(struct vcpu *vcpu);
 void nested_svm_obey_tlb_control(struct nested_svm *nested, u8 tlb_control);
 /* INVLPGA by L1 with an ASID of L2's. */
 void nested_svm_invalidate_linear(struct nested_svm *nested, u32 asid);
+/*
+ * VMEXIT_NPF while L2 runs: is it an ordinary one, and filled? Then L2 goes on at once, without
+ * nested_svm_translate(). Else nothing has happened.
+ */
+bool nested_svm_npf_filled(struct nested_svm *nested);
 /* VMEXIT_NPF while L2 runs. */
 enum exit_action nested_svm_npf(struct vcpu *vcpu);
 

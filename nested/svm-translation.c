@@ -177,6 +177,20 @@ static enum exit_action own_tables_deny(struct svm_vcpu *svm, const struct shado
     return svm_violation(svm, &violation);
 }
 
+static unsigned npf_access(const struct vmcb *vmcb02)
+{
+    return fault_npf_access(vmcb02->control.exit_info_1, vmcb02->save.cpl, machine.mode_based_execute);
+}
+
+bool nested_svm_npf_filled(struct nested_svm *nested)
+{
+    const struct vmcb *vmcb02 = nested->slot->vmcb02;
+
+    return nested->acquired == nested->slot &&
+           shadow_fault_quick(nested->shadow, &nested->shadow_cpu, l2_gpa(vmcb02->control.exit_info_2),
+                              npf_access(vmcb02));
+}
+
 static enum exit_action shadow_npf(struct vcpu *vcpu)
 {
     struct nested_svm *nested = nested_svm_of(vcpu);
@@ -185,7 +199,7 @@ static enum exit_action shadow_npf(struct vcpu *vcpu)
     struct shadow_result result;
     const struct shadow_access access = {
         .address = l2_gpa(vmcb02->control.exit_info_2),
-        .access = fault_npf_access(vmcb02->control.exit_info_1, vmcb02->save.cpl, machine.mode_based_execute),
+        .access = npf_access(vmcb02),
         .supplied = (u32)(FAULT_LINEAR_VALID |
                           ((vmcb02->control.exit_info_1 & NPF_TABLE_WALK) != 0 ? 0 : FAULT_FINAL)),
         .rip = vmcb02->save.rip,

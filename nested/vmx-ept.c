@@ -200,19 +200,29 @@ void l2_acquire_tables(struct vcpu *vcpu, struct nested_vmx *nested)
     (FAULT_LINEAR_VALID | FAULT_FINAL | FAULT_NMI_UNBLOCKED | FAULT_GUEST_VERIFY | FAULT_ASYNCHRONOUS)
 #define SUPPLIED_ADVANCED (FAULT_LINEAR_USER | FAULT_LINEAR_WRITE | FAULT_LINEAR_XD)
 
+static bool has_advanced_information(void)
+{
+    return (vmx_capability.ept_vpid & EPT_ADVANCED_INFORMATION) != 0;
+}
+
+static unsigned fetch_access(u64 qualification)
+{
+    bool user = has_advanced_information() && (qualification & FAULT_LINEAR_USER) != 0;
+    return ACCESS_FETCH | (user ? ACCESS_USER : 0);
+}
+
 static struct shadow_access access_of(u64 qualification)
 {
-    bool advanced = (vmx_capability.ept_vpid & EPT_ADVANCED_INFORMATION) != 0;
     struct shadow_access access = {
         .address = l2_gpa(vmread(VMCS_GUEST_PHYSICAL_ADDRESS)),
         .access = ACCESS_READ,
-        .supplied = (u32)(qualification & (SUPPLIED_FIRST_STAGE | (advanced ? SUPPLIED_ADVANCED : 0))),
+        .supplied = (u32)(qualification &
+                          (SUPPLIED_FIRST_STAGE | (has_advanced_information() ? SUPPLIED_ADVANCED : 0))),
         .rip = vmread(VMCS_GUEST_RIP),
     };
 
     if ((qualification & EPT_VIOLATION_FETCH) != 0) {
-        bool user = advanced && (qualification & FAULT_LINEAR_USER) != 0;
-        access.access = ACCESS_FETCH | (user ? ACCESS_USER : 0);
+        access.access = fetch_access(qualification);
         return access;
     }
     if ((qualification & EPT_VIOLATION_WRITE) != 0)
@@ -357,6 +367,24 @@ static enum exit_action own_violation(struct vcpu *vcpu, const struct shadow_res
     vmx_restore_events(qualification);
     vmx_exit_context(vcpu, &context);
     return violation_exit(vcpu, &violation, &context);
+}
+
+/* What makes an EPT violation another one than most. */
+#define VIOLATION_UNUSUAL (EPT_VIOLATION_SS | FAULT_NMI_UNBLOCKED | FAULT_GUEST_VERIFY | FAULT_ASYNCHRONOUS)
+
+bool l2_second_level_filled(struct nested_vmx *nested)
+{
+    struct vmcs02_state *state = nested->vmcs02;
+    u64 qualification = vmread_unchecked(VMCS_EXIT_QUALIFICATION);
+    unsigned access = (unsigned)(qualification & EPT_VIOLATION_WRITE) / EPT_VIOLATION_WRITE * ACCESS_WRITE;
+
+    if (state->acquired_for != state->active || (qualification & VIOLATION_UNUSUAL) != 0 ||
+        (vmread_unchecked(VMCS_VECTORING) & INTERRUPTION_VALID) != 0)
+        return false;
+    if ((qualification & EPT_VIOLATION_FETCH) != 0)
+        access = fetch_access(qualification);
+    return shadow_fault_quick(the_shadow, &state->shadow_cpu,
+                              l2_gpa(vmread_unchecked(VMCS_GUEST_PHYSICAL_ADDRESS)), access);
 }
 
 enum exit_action l2_second_level_exit(struct vcpu *vcpu, u32 reason)

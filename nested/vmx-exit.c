@@ -408,14 +408,9 @@ static enum exit_action entry_failure(struct vcpu *vcpu, u32 reason)
     return nested_vmx_entry_failure(vcpu, (u32)(reason & BITS(15, 0)), qualification);
 }
 
-enum exit_action nested_vmx_l2_exit(struct vcpu *vcpu, u32 reason)
+static __attribute__((noinline)) enum exit_action general_exit(struct vcpu *vcpu, struct nested_vmx *nested,
+                                                               u32 reason)
 {
-    struct nested_vmx *nested = nested_vmx_of(vcpu);
-
-    if (__builtin_expect((reason & EXIT_REASON_ENTRY_FAILURE) != 0, false))
-        return entry_failure(vcpu, reason);
-    nested->vmcs02->active->launched = true;
-    nested->vmcs12.launch_state = VMCS12_LAUNCHED;
     if (l2_exit_is_l1s(reason))
         return reflect_as_is(vcpu);
     enum exit_action action = finish(vcpu, handle(vcpu, reason));
@@ -425,4 +420,17 @@ enum exit_action nested_vmx_l2_exit(struct vcpu *vcpu, u32 reason)
         return step_of_l1(vcpu);
     l2_acquire_tables(vcpu, nested);
     return action;
+}
+
+enum exit_action nested_vmx_l2_exit(struct vcpu *vcpu, u32 reason)
+{
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+
+    if (__builtin_expect((reason & EXIT_REASON_ENTRY_FAILURE) != 0, false))
+        return entry_failure(vcpu, reason);
+    nested->vmcs02->active->launched = true;
+    nested->vmcs12.launch_state = VMCS12_LAUNCHED;
+    if (reason == REASON_EPT_VIOLATION && l2_second_level_filled(nested))
+        return EXIT_RESUME;
+    return general_exit(vcpu, nested, reason);
 }

@@ -134,6 +134,11 @@ void l1_switched_registers_load(const struct vmcs12 *vmcs12, const struct switch
 void l2_acquire_tables(struct vcpu *vcpu, struct nested_vmx *nested);
 /* What L1's EPT pointer and controls ask of a shadow. */
 struct shadow_key l2_shadow_key(const struct vmcs12 *vmcs12);
+/*
+ * An EPT violation of L2: is it an ordinary one, and filled? Then L2 goes on at once, without
+ * l2_acquire_tables(). Else nothing has happened.
+ */
+bool l2_second_level_filled(struct nested_vmx *nested);
 /* An EPT violation or misconfiguration of L2. */
 enum exit_action l2_second_level_exit(struct vcpu *vcpu, u32 reason);
 enum exit_action l2_vmfunc_exit(struct vcpu *vcpu);

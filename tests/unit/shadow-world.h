@@ -68,6 +68,7 @@ struct world {
     bool l1_dirty_cached[WORLD_FRAMES]; /* L1's TLB has these pages as dirty */
     bool log_full;                      /* what the log_dirty hook is to say */
     unsigned logged, disturb_percent, next_frame;
+    u64 quick; /* ordinary faults so far */
     struct {
         u64 value[WORLD_HISTORY];
         u32 end[WORLD_HISTORY];

@@ -147,7 +147,9 @@ static unsigned long steps_wanted(void)
     return text != NULL ? strtoul(text, NULL, 10) : SHADOW_DEFAULT_STEPS;
 }
 
-static struct shadow_statistics sum; /* of all runs of a test */
+/* Of all runs of a test. */
+static struct shadow_statistics sum;
+static u64 quick;
 
 static void add_statistics(void)
 {
@@ -160,18 +162,21 @@ static void add_statistics(void)
     sum.entries_dropped += part.entries_dropped;
     sum.pages_evicted += part.pages_evicted;
     sum.roots_evicted += part.roots_evicted;
+    quick += world.quick;
 }
 
 /* Has everything happened that was to be tested? */
 static void check_statistics(void)
 {
     if (getenv("SHADOW_STEPS") != NULL)
-        print_message("filled %lu, reflected %lu, policy %lu, dropped %lu, evicted %lu pages, %lu roots\n",
-                      sum.filled, sum.reflected, sum.policy, sum.entries_dropped, sum.pages_evicted,
-                      sum.roots_evicted);
-    assert_true(sum.filled > 0 && sum.reflected > 0 && sum.policy > 0);
+        print_message(
+            "filled %lu, %lu quickly, reflected %lu, policy %lu, dropped %lu, evicted %lu pages, %lu roots\n",
+            sum.filled, quick, sum.reflected, sum.policy, sum.entries_dropped, sum.pages_evicted,
+            sum.roots_evicted);
+    assert_true(sum.filled > 0 && quick > 0 && sum.reflected > 0 && sum.policy > 0);
     assert_true(sum.entries_dropped > 0 && sum.pages_evicted > 0 && sum.roots_evicted > 0);
     memset(&sum, 0, sizeof(sum));
+    quick = 0;
 }
 
 static void run(const struct world_plan *plan, unsigned disturb_percent)
