@@ -157,15 +157,17 @@
 #define NB_CFG_ENABLE_CF8_EXT_CFG     BIT(46)
 
 /* SVM: APM vol. 2 15.30 */
-#define MSR_TSC_RATIO   0xc0000104u
-#define MSR_VM_CR       0xc0010114u
-#define VM_CR_DPD       BIT(0)
-#define VM_CR_R_INIT    BIT(1)
-#define VM_CR_DIS_A20M  BIT(2)
-#define VM_CR_LOCK      BIT(3)
-#define VM_CR_SVMDIS    BIT(4)
-#define VM_CR_RESERVED  BITS(63, 5)
-#define MSR_VM_HSAVE_PA 0xc0010117u
+#define MSR_TSC_RATIO      0xc0000104u /* 8.32 fixed point: 15.30.5 */
+#define TSC_RATIO_ONE      BIT(32)
+#define TSC_RATIO_RESERVED BITS(63, 40)
+#define MSR_VM_CR          0xc0010114u
+#define VM_CR_DPD          BIT(0)
+#define VM_CR_R_INIT       BIT(1)
+#define VM_CR_DIS_A20M     BIT(2)
+#define VM_CR_LOCK         BIT(3)
+#define VM_CR_SVMDIS       BIT(4)
+#define VM_CR_RESERVED     BITS(63, 5)
+#define MSR_VM_HSAVE_PA    0xc0010117u
 
 /* AMD core configuration that errata and mitigations change: revision guides, optimization guides. */
 #define MSR_LS_CFG                  0xc0011020u

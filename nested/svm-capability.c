@@ -5,6 +5,7 @@
 const struct svm_feature_row svm_feature_rows[] = {
     {SVM_EDX_NP, false, "the shadow of L1's tables"},
     {SVM_EDX_NRIPS, false, "nRIP is handed on with the exit, and taken for an injected software interrupt"},
+    {SVM_EDX_TSC_RATIO, false, "the CPU's MSR holds L1's ratio while L2 runs"},
     {SVM_EDX_VMCB_CLEAN, true, "may be ignored: all of vmcb12 is read at each VMRUN"},
     {SVM_EDX_FLUSH_BY_ASID, true, "TLB_CONTROL is obeyed whatever the CPU can do"},
     {SVM_EDX_DECODE_ASSISTS, false, "EXITINFO1 and the instruction bytes are handed on with the exit"},

@@ -10,6 +10,7 @@
 /* CPUID 8000_000A EDX, APM vol. 3 E.4.9 */
 #define SVM_EDX_NP              BIT(0)
 #define SVM_EDX_NRIPS           BIT(3)
+#define SVM_EDX_TSC_RATIO       BIT(4)
 #define SVM_EDX_VMCB_CLEAN      BIT(5)
 #define SVM_EDX_FLUSH_BY_ASID   BIT(6)
 #define SVM_EDX_DECODE_ASSISTS  BIT(7)

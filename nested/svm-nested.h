@@ -94,6 +94,10 @@ static inline bool nested_svm_has_np(const struct nested_svm *nested)
  * machine.nested. */
 bool nested_svm_init(struct vcpu *vcpu);
 
+/* svm-msr.c; hooks msr_read and msr_write */
+bool nested_svm_read_msr(struct vcpu *vcpu, u32 msr, u64 *value);
+bool nested_svm_write_msr(struct vcpu *vcpu, u32 msr, u64 value);
+
 /* svm-instructions.c; hooks svm_l1_exit and instruction */
 extern void (*const nested_svm_l1_exits[NESTED_SVM_L1_EXITS])(struct vcpu *vcpu);
 enum exit_action nested_svm_instruction(struct vcpu *vcpu, u32 code);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Nested SVM at boot: memory, capabilities, hooks; and the small hooks, for MSRs and CPUID. */
+/* Nested SVM at boot: memory, capabilities, hooks; and the small hook for CPUID. */
 #include "arch/cpu.h"
 #include "arch/msr.h"
 #include "arch/string.h"
@@ -18,42 +18,6 @@ enum { ALL_ONES_PAGES = 3, MSR_MAP_PAGES = 2 };
 /* Bits of CR4 that no CPU with SVM defines; of the others the CPU itself knows which it has. */
 #define CR4_DEFINED (BITS(12, 0) | BITS(18, 16) | BITS(24, 20))
 
-static bool read_msr(struct vcpu *vcpu, u32 msr, u64 *value)
-{
-    switch (msr) {
-    case MSR_VM_CR:
-        /* Locked with SVM allowed: writes to LOCK and SVMDIS are ignored. So are those to DPD and DIS_A20M,
-         * which are about debug ports and the A20 line. */
-        *value = VM_CR_LOCK | (svm_of(vcpu)->init_is_sx ? VM_CR_R_INIT : 0);
-        return true;
-    case MSR_VM_HSAVE_PA:
-        *value = nested_svm_of(vcpu)->hsave_pa;
-        return true;
-    default:
-        return false;
-    }
-}
-
-static bool write_msr(struct vcpu *vcpu, u32 msr, u64 value)
-{
-    struct nested_svm *nested = nested_svm_of(vcpu);
-
-    switch (msr) {
-    case MSR_VM_CR:
-        if ((value & VM_CR_RESERVED) != 0)
-            return false;
-        svm_of(vcpu)->init_is_sx = (value & VM_CR_R_INIT) != 0;
-        return true;
-    case MSR_VM_HSAVE_PA:
-        if (value % PAGE_SIZE != 0 || value >= nested->facts.physical_limit)
-            return false;
-        nested->hsave_pa = value;
-        return true;
-    default:
-        return false;
-    }
-}
-
 static void show_svm(u32 leaf, u32 subleaf, struct cpuid_regs *regs)
 {
     (void)subleaf;
@@ -66,8 +30,8 @@ static void show_svm(u32 leaf, u32 subleaf, struct cpuid_regs *regs)
 static struct nested_hooks hooks = {
     .instruction = nested_svm_instruction,
     .svm_l2_exit = nested_svm_l2_exit,
-    .msr_read = read_msr,
-    .msr_write = write_msr,
+    .msr_read = nested_svm_read_msr,
+    .msr_write = nested_svm_write_msr,
     .own_map_changed = nested_svm_own_map_changed,
     .cpuid = show_svm,
 };

@@ -20,6 +20,7 @@
 #define CPUID_SVM_EDX_LBRVIRT     BIT(1)
 #define CPUID_SVM_EDX_SVML        BIT(2)
 #define CPUID_SVM_EDX_NRIPS       BIT(3)
+#define CPUID_SVM_EDX_TSC_RATIO   BIT(4)
 #define CPUID_SVM_EDX_VMCB_CLEAN  BIT(5)
 #define CPUID_SVM_EDX_FLUSHBYASID BIT(6)
 #define CPUID_SVM_EDX_DECODE      BIT(7)
@@ -75,6 +76,7 @@ const char *svm_probe(struct tdp_config *config)
         .clean_bits = (svm.edx & CPUID_SVM_EDX_VMCB_CLEAN) != 0,
         .flush_by_asid = (svm.edx & CPUID_SVM_EDX_FLUSHBYASID) != 0,
         .decode_assists = (svm.edx & CPUID_SVM_EDX_DECODE) != 0,
+        .tsc_ratio = (svm.edx & CPUID_SVM_EDX_TSC_RATIO) != 0,
         .virtual_vmload = (svm.edx & CPUID_SVM_EDX_VIRT_VMLOAD) != 0,
         .gmet = (svm.edx & CPUID_SVM_EDX_GMET) != 0,
     };

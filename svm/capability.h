@@ -14,6 +14,7 @@ struct svm_features {
     bool clean_bits;
     bool flush_by_asid;
     bool decode_assists;
+    bool tsc_ratio;
     bool virtual_vmload; /* and VMSAVE */
     bool gmet;
 };

@@ -80,6 +80,9 @@ const char *svm_enable(struct vcpu *vcpu)
     /* Umbra's own branches are not recorded where the guest could read them. */
     if (svm_features.lbr_virtualization)
         (void)wrmsr_safe(MSR_IA32_DEBUGCTL, 0);
+    svm->tsc_ratio = TSC_RATIO_ONE;
+    if (svm_features.tsc_ratio)
+        (void)wrmsr_safe(MSR_TSC_RATIO, TSC_RATIO_ONE);
     this_cpu()->nmi_hook = svm_nmi_hook;
     svm_clgi();
     return NULL;

@@ -10,6 +10,7 @@
 
 #include "arch/cpu.h"
 #include "arch/decode.h"
+#include "arch/msr.h"
 #include "arch/x86.h"
 #include "mm/linear.h"
 #include "svm/vmcb.h"
@@ -91,6 +92,7 @@ struct svm_vcpu {
     struct vmcb *vmcb01;       /* L1's */
     const struct paging *host; /* while L2 runs: L1's nested paging, or NULL if it uses none */
     u64 host_root;
+    u64 tsc_ratio;       /* L1's TSC_RATIO: the CPU's while L2 runs, which is 1.0 else */
     u64 held_tpr;        /* CR8 when vmcb01 began to hold events */
     bool l1_svme;        /* EFER.SVME as L1 sees it */
     bool l1_svme_change; /* it was written, or an INIT came: what L1's VMCBs held does not count any more */
@@ -211,6 +213,8 @@ static inline void svm_switch_to_l2(struct svm_vcpu *svm, struct vmcb *vmcb, hpa
     svm->vmcb = vmcb;
     if (__builtin_expect(svm->nmi_blocked, 0))
         svm_nmi_follow(svm);
+    if (__builtin_expect(svm->tsc_ratio != TSC_RATIO_ONE, 0))
+        (void)wrmsr_safe(MSR_TSC_RATIO, svm->tsc_ratio);
     svm->exceptions = vmcb->control.intercept[VMCB_INTERCEPT_EXCEPTIONS];
     svm->frame->l2_vmcb = address.raw;
     svm->frame->l2_interrupts = interrupts;
@@ -225,6 +229,8 @@ static inline void svm_switch_to_l1(struct svm_vcpu *svm)
     svm->vmcb = svm->vmcb01;
     if (__builtin_expect(svm->nmi_blocked, 0))
         svm_nmi_follow(svm);
+    if (__builtin_expect(svm->tsc_ratio != TSC_RATIO_ONE, 0))
+        (void)wrmsr_safe(MSR_TSC_RATIO, TSC_RATIO_ONE);
     svm->exceptions = svm->vmcb01->control.intercept[VMCB_INTERCEPT_EXCEPTIONS];
     svm->vcpu->l2_running = false;
     svm->frame->next = (uintptr_t)svm_enter_guest;

@@ -22,7 +22,7 @@ const struct msr_policy_row msr_policy_table[] = {
     {0x10, 0x10, MSR_BOTH, P, P, "TSC: the guest's; Umbra only stamps its trace with it"},
     {0x3b, 0x3b, MSR_BOTH, P, P, "TSC_ADJUST: as the TSC"},
     {0x6e0, 0x6e0, MSR_BOTH, P, P, "TSC_DEADLINE: the local APIC timer is the guest's"},
-    {0xc0000104, 0xc0000104, MSR_AMD, D, D, "TSC_RATIO: part of SVM, which is hidden"},
+    {0xc0000104, 0xc0000104, MSR_AMD, D, D, "TSC_RATIO: part of SVM, which is hidden, unless nested"},
 
     /* Local APIC */
     {0x1b, 0x1b, MSR_BOTH, H, H,

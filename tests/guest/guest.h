@@ -377,5 +377,6 @@ void group_svm_npt_walks(void);
 void group_svm_npt_hosts(void);
 void group_svm_state(void);
 void group_svm_modes(void);
+void group_svm_features(void);
 
 #endif

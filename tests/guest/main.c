@@ -60,6 +60,7 @@ static const struct {
     {"svm-npt-hosts", group_svm_npt_hosts},
     {"svm-state", group_svm_state},
     {"svm-modes", group_svm_modes},
+    {"svm-features", group_svm_features},
     {"hostile-vmx", group_hostile_vmx},
     {"hostile-svm", group_hostile_svm},
 };

@@ -112,7 +112,7 @@ def hostile_cases(cpus):
 
 
 # The same on AMD, with and without GMET.
-SVM_GROUPS = "svm-instructions,svm-checks,svm-exits,svm-maps,svm-exceptions,svm-events,svm-npt,svm-npt-walks,svm-npt-hosts,svm-state,svm-modes"
+SVM_GROUPS = "svm-instructions,svm-checks,svm-exits,svm-maps,svm-exceptions,svm-events,svm-npt,svm-npt-walks,svm-npt-hosts,svm-state,svm-modes,svm-features"
 
 
 def svm_cases():
@@ -120,7 +120,7 @@ def svm_cases():
     found = [cases.guest_case("svm-bare", "amd", SVM_GROUPS, umbra=None),
              cases.guest_case("svm-bare-bochs", "intel", "svm-maps,svm-npt,svm-npt-walks,svm-npt-hosts", umbra=None, model="ryzen")]
     for name, model in (("svm", None), ("svm-without-gmet", "max,+svm,+npt,-gmet"),
-                        ("svm-of-older-cpu", "max,+svm,+npt,+gmet,-nrip-save,-vgif,-v-vmsave-vmload")):
+                        ("svm-of-older-cpu", "max,+svm,+npt,+gmet,-nrip-save,-vgif,-v-vmsave-vmload,-tsc-scale,-vnmi")):
         found.append(cases.guest_case(name, "amd", SVM_GROUPS, umbra=cases.UMBRA, model=model,
                                       options=("--umbra-args", "nested=on")))
     return found

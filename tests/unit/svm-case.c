@@ -109,8 +109,16 @@ bool rdmsr_safe(u32 msr, u64 *value)
     return true;
 }
 
+/* 1.0 unless a test says so; the CPU refuses what is reserved. */
+u64 live_tsc_ratio;
+
 bool wrmsr_safe(u32 msr, u64 value)
 {
+    if (msr == MSR_TSC_RATIO) {
+        if ((value & TSC_RATIO_RESERVED) == 0)
+            live_tsc_ratio = value;
+        return (value & TSC_RATIO_RESERVED) == 0;
+    }
     assert_int_equal(msr, MSR_IA32_DEBUGCTL);
     live_debugctl = value;
     return true;
@@ -125,6 +133,7 @@ int svm_case_set_up(void **state)
         .vmcb = &vmcb, .vcpu = &vcpu, .clean = CLEAN_KNOWN, .exceptions = svm_controls_exceptions()};
     memset(svm.site, 0xff, sizeof(svm.site));
     vcpu.vendor = &svm;
+    svm.tsc_ratio = live_tsc_ratio = TSC_RATIO_ONE;
     svm_features = (struct svm_features){.lbr_virtualization = true, .clean_bits = true};
     svm_controls_set_intercepts(vmcb.control.intercept);
     vmcb.save.cr0 = CR0_PE | CR0_PG;

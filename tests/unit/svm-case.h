@@ -21,6 +21,7 @@ extern unsigned own_nmis;            /* NMIs that this CPU sent to itself */
 extern bool nmi_is_kick;             /* the next NMI is another CPU's shoot-down */
 extern jmp_buf shutdown_jump;        /* where svm_guest_shutdown() leads */
 extern u64 live_debugctl;            /* the MSR, without LBR virtualization */
+extern u64 live_tsc_ratio;           /* the MSR */
 
 /* For cmocka: a 64-bit guest in user memory, nothing pending. */
 int svm_case_set_up(void **state);

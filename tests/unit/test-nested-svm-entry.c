@@ -28,6 +28,15 @@ struct machine machine;
 struct svm_features svm_features;
 const char svm_enter_guest[1], svm_enter_l2[1];
 
+/* L1 uses no other ratio than 1.0 here. */
+bool wrmsr_safe(u32 msr, u64 value)
+{
+    (void)msr;
+    (void)value;
+    fail();
+    return false;
+}
+
 /* No NMI is blocked here. */
 void svm_nmi_follow(struct svm_vcpu *of)
 {
@@ -106,6 +115,7 @@ static int set_up(void **state)
     machine.tdp.flush_pending = false;
     svm = (struct svm_vcpu){.vcpu = &vcpu, .vmcb = &vmcb01, .vmcb01 = &vmcb01, .frame = &frame};
     svm.clean = CLEAN_KNOWN;
+    svm.tsc_ratio = TSC_RATIO_ONE;
     vcpu = (struct vcpu){.vendor = &svm, .nested = &nested};
     vmcb01.save.cr0 = CR0_PG | CR0_PE;
     vmcb01.save.cr4 = CR4_PAE;

@@ -173,6 +173,7 @@ static int set_up(void **state)
                             .vmcb01 = &vmcb01,
                             .frame = &frame,
                             .clean = CLEAN_KNOWN,
+                            .tsc_ratio = TSC_RATIO_ONE,
                             .l1_svme = true};
     vcpu = (struct vcpu){.vendor = &svm, .nested = &nested, .l2_running = true};
     svm_features = (struct svm_features){.clean_bits = true, .lbr_virtualization = true};
