@@ -14,6 +14,7 @@ const struct svm_feature_row svm_feature_rows[] = {
     {SVM_EDX_VIRTUAL_VMLOAD, false, "goes through the shadow's tables; outside 64-bit mode it is L1's exit"},
     {SVM_EDX_VGIF, false, "V_GIF of vmcb02 is L1's; Umbra has no use for it, since L1's interrupts are real"},
     {SVM_EDX_GMET, false, "the shadow's tables are GMET's"},
+    {SVM_EDX_VNMI, false, "V_NMI and V_NMI_MASK of vmcb02 are L1's; Umbra injects no NMI into such an L2"},
     {SVM_EDX_ADDRESS_CHECK, false, "it is the CPU that puts L2's #GP for rAX before or behind the intercept"},
 };
 const unsigned svm_feature_row_count = ARRAY_SIZE(svm_feature_rows);

@@ -19,6 +19,7 @@
 #define SVM_EDX_VIRTUAL_VMLOAD  BIT(15)
 #define SVM_EDX_VGIF            BIT(16)
 #define SVM_EDX_GMET            BIT(17)
+#define SVM_EDX_VNMI            BIT(25)
 #define SVM_EDX_ADDRESS_CHECK   BIT(28)
 
 /* One feature that L1 may see, and why its use by L1 has its effect on L2. */

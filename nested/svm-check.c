@@ -122,6 +122,8 @@ static enum svm_check check_control(const struct vmcb_control *control, const st
         return SVM_CHECK_PERMISSION_MAP_ADDRESS;
     if (control->asid == 0)
         return SVM_CHECK_ASID_ZERO;
+    if (facts->virtual_nmi && (control->v_intr & V_NMI_ENABLE) != 0 && !intercepted(control, VMEXIT_NMI))
+        return SVM_CHECK_VIRTUAL_NMI;
     return event_is_legal(control->event_inj) ? SVM_CHECK_PASSED : SVM_CHECK_EVENT;
 }
 

@@ -25,6 +25,7 @@ enum svm_check {
     SVM_CHECK_PERMISSION_MAP_ADDRESS,
     SVM_CHECK_ASID_ZERO,
     SVM_CHECK_EVENT,
+    SVM_CHECK_VIRTUAL_NMI,                  /* 15.21.10: it needs the intercept of NMIs */
     SVM_CHECK_NESTED_PAGING_WITHOUT_PAGING, /* 15.25.3: CR0.PG of the host is 0 */
     SVM_CHECK_NESTED_CR3,
     SVM_CHECK_GUEST_PAT, /* 15.25.4: with nested paging, a memory type that is none */
@@ -35,6 +36,7 @@ struct svm_check_facts {
     u64 physical_limit; /* 1 << MAXPHYADDR */
     u64 efer_valid;     /* bits that may be set, SVME among them */
     u64 cr4_valid;
+    bool virtual_nmi; /* L1 has it */
     bool host_paging; /* CR0.PG of L1 */
 };
 

@@ -162,8 +162,6 @@ static bool host_changed(const struct svm_slot *slot, const struct vmcb_save *l1
 }
 
 #define ALWAYS_READ (CLEAN_TPR | CLEAN_CR2 | CLEAN_LBR)
-#define V_INTR_FOR_L2                                                                                        \
-    (V_TPR | V_IRQ | V_GIF | V_INTR_PRIO | V_IGN_TPR | V_INTR_MASKING | V_GIF_ENABLE | V_INTR_VECTOR)
 
 /* False: VMRUN refuses vmcb12. */
 static inline bool load_vmcb(struct svm_vcpu *svm, struct nested_svm *nested, struct svm_slot *slot)
@@ -175,7 +173,8 @@ static inline bool load_vmcb(struct svm_vcpu *svm, struct nested_svm *nested, st
     u32 groups = ~from->clean;
 
     if (!slot->loaded || copy->nested_control != nested_control || copy->lbr_control != lbr_control ||
-        ((copy->v_intr ^ v_intr) & V_GIF_ENABLE) != 0 || host_changed(slot, &svm->vmcb01->save))
+        ((copy->v_intr ^ v_intr) & (V_GIF_ENABLE | V_NMI_ENABLE)) != 0 ||
+        host_changed(slot, &svm->vmcb01->save))
         groups = ~0u;
     slot->loaded = false;
     copy->nested_control = nested_control;
@@ -189,7 +188,7 @@ static inline bool load_vmcb(struct svm_vcpu *svm, struct nested_svm *nested, st
     }
     /* What Umbra itself changed after the last exit is marked already. */
     control->clean &= ~(groups | (u32)ALWAYS_READ);
-    control->v_intr = v_intr & V_INTR_FOR_L2;
+    control->v_intr = v_intr & nested->v_intr_for_l2;
     control->interrupt_state = from->interrupt_state & (INTERRUPT_SHADOW | GUEST_INTERRUPT_MASK);
     control->event_inj = (copy->event_inj & EVENT_VALID) != 0 ? copy->event_inj : 0;
     control->n_rip = from->n_rip;

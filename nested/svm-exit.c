@@ -44,15 +44,16 @@ static void write_back_state(struct vmcb_save *to, const struct vmcb_save *from,
         to->g_pat = from->g_pat;
 }
 
-/* V_TPR, V_IRQ and V_GIF are the CPU's to change while the guest runs. */
-#define V_INTR_WRITTEN (V_TPR | V_IRQ | V_GIF)
+/* The CPU's to change while the guest runs. */
+#define V_INTR_WRITTEN (V_TPR | V_IRQ | V_GIF | V_NMI | V_NMI_MASK)
 
-static inline void write_back_control(struct svm_slot *slot)
+static inline void write_back_control(const struct nested_svm *nested, struct svm_slot *slot)
 {
     const struct vmcb_control *from = &slot->vmcb02->control;
     struct vmcb_control *to = &slot->vmcb12->control;
+    u64 written = nested->v_intr_for_l2 & V_INTR_WRITTEN;
 
-    to->v_intr = (slot->control.v_intr & ~V_INTR_WRITTEN) | (from->v_intr & V_INTR_WRITTEN);
+    to->v_intr = (slot->control.v_intr & ~written) | (from->v_intr & written);
     to->interrupt_state = from->interrupt_state;
     to->exit_int_info =
         (from->exit_int_info & EVENT_VALID) != 0 ? svm_event_in_flight(from->exit_int_info) : 0;
@@ -108,7 +109,7 @@ static inline void reflect(struct vcpu *vcpu, u64 code, u64 info_1, u64 info_2)
     control12->exit_code = code;
     control12->exit_info_1 = info_1;
     control12->exit_info_2 = info_2;
-    write_back_control(slot);
+    write_back_control(nested, slot);
     write_back_state(&slot->vmcb12->save, &slot->vmcb02->save, np);
     slot->loaded = true;
     leave_behind(slot, np, svm->vmcb01);
@@ -326,6 +327,17 @@ static enum exit_action handle(struct vcpu *vcpu, u32 index)
     }
 }
 
+/* An NMI that has waited for the end of the step. */
+static void take_nmi(struct svm_vcpu *svm)
+{
+    if (!svm_nmi_is_due(svm) || svm_gif_is_clear(svm))
+        return;
+    if (svm_intercepts_code(&nested_svm_of(svm->vcpu)->slot->control, VMEXIT_NMI))
+        (void)nested_svm_take_held(svm->vcpu);
+    else
+        (void)svm_nmi_deliver(svm);
+}
+
 /* True: the exit was the end of Umbra's own single step, and nothing is left of it. */
 static bool end_step(struct svm_vcpu *svm, u32 index)
 {
@@ -333,6 +345,7 @@ static bool end_step(struct svm_vcpu *svm, u32 index)
         return false;
     if (index == VMEXIT_EXCP0 + EXC_DB) {
         svm_step_exception(svm, EXC_DB);
+        take_nmi(svm);
         return true;
     }
     if (index != SVM_EXIT_NPF || (svm->vmcb->control.exit_int_info & EVENT_VALID) != 0)

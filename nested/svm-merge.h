@@ -22,6 +22,13 @@ static inline bool svm_virtual_vmload(const struct vmcb_control *control12)
            (control12->nested_control & NP_ENABLE) != 0;
 }
 
+/* What L1 may say in V_INTR; the rest is reserved, and stays as it is in vmcb12. */
+static inline u64 svm_v_intr_for_l2(bool virtual_nmi)
+{
+    return V_TPR | V_IRQ | V_GIF | V_INTR_PRIO | V_IGN_TPR | V_INTR_MASKING | V_GIF_ENABLE | V_INTR_VECTOR |
+           (virtual_nmi ? V_NMI | V_NMI_MASK | V_NMI_ENABLE : 0);
+}
+
 static inline bool svm_intercepts_code(const struct vmcb_control *control, u64 code)
 {
     return code < 32 * VMCB_INTERCEPT_WORDS && (control->intercept[code / 32] >> code % 32 & 1) != 0;

@@ -7,6 +7,7 @@
 #include "mm/phys.h"
 #include "nested/svm-capability.h"
 #include "nested/svm-nested.h"
+#include "svm/capability.h"
 #include "svm/nmi.h"
 
 #define CPUID_EXTENDED_FEATURES 0x80000001u
@@ -82,7 +83,9 @@ bool nested_svm_init(struct vcpu *vcpu)
         .physical_limit = BIT(machine.tdp.config.maxphyaddr),
         .efer_valid = svm->efer_writable | EFER_LMA | EFER_SVME,
         .cr4_valid = CR4_DEFINED,
+        .virtual_nmi = svm_features.virtual_nmi,
     };
+    nested->v_intr_for_l2 = svm_v_intr_for_l2(svm_features.virtual_nmi);
     memcpy(hooks.svm_l1_exit, nested_svm_l1_exits, sizeof(hooks.svm_l1_exit));
     nested_hooks = &hooks;
     return nested_svm_translation_init(vcpu);

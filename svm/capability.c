@@ -26,6 +26,7 @@
 #define CPUID_SVM_EDX_DECODE      BIT(7)
 #define CPUID_SVM_EDX_VIRT_VMLOAD BIT(15)
 #define CPUID_SVM_EDX_GMET        BIT(17)
+#define CPUID_SVM_EDX_VNMI        BIT(25)
 
 struct svm_features svm_features;
 
@@ -78,6 +79,7 @@ const char *svm_probe(struct tdp_config *config)
         .decode_assists = (svm.edx & CPUID_SVM_EDX_DECODE) != 0,
         .tsc_ratio = (svm.edx & CPUID_SVM_EDX_TSC_RATIO) != 0,
         .virtual_vmload = (svm.edx & CPUID_SVM_EDX_VIRT_VMLOAD) != 0,
+        .virtual_nmi = (svm.edx & CPUID_SVM_EDX_VNMI) != 0,
         .gmet = (svm.edx & CPUID_SVM_EDX_GMET) != 0,
     };
     *config = (struct tdp_config){

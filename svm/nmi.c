@@ -59,7 +59,8 @@ enum exit_action svm_nmi_deliver(struct svm_vcpu *svm)
 
 void svm_nmi_follow(struct svm_vcpu *svm)
 {
-    if (!svm->iret_begun)
+    /* An L2 with virtual NMIs unblocks those by its IRET, and no others. */
+    if (!svm->iret_begun && (svm->vmcb->control.v_intr & V_NMI_ENABLE) == 0)
         intercept_iret(svm, true);
 }
 

@@ -27,6 +27,8 @@ enum { INTERCEPT_WORD_NMI = VMEXIT_NMI / 32 };
 
 /* RFLAGS bits that a step changes and gives back. */
 #define STEP_RFLAGS (RFLAGS_TF | RFLAGS_RF)
+/* Likewise of V_INTR: a virtual event would come in the interrupt shadow that is taken away. */
+#define STEP_V_INTR (V_INTR_MASKING | V_IRQ | V_NMI)
 
 /* With LBR virtualization VMRUN switches DebugCtl; else the guest's value is live. Not every emulated CPU has
  * it. */
@@ -66,7 +68,7 @@ void svm_step_begin(struct svm_vcpu *svm)
         .rflags = vmcb->save.rflags,
         .dr6 = vmcb->save.dr6,
         .interrupt_state = vmcb->control.interrupt_state,
-        .v_intr_masking = vmcb->control.v_intr & V_INTR_MASKING,
+        .v_intr = vmcb->control.v_intr & STEP_V_INTR,
         .loads_flags = svm_nmi_at_iret(svm),
         .nmi_intercept = vmcb->control.intercept[INTERCEPT_WORD_NMI] & INTERCEPT_NMI,
     };
@@ -78,7 +80,7 @@ void svm_step_begin(struct svm_vcpu *svm)
     /* Interrupts obey Umbra's IF, which is 0, and not the guest's: stronger than an interrupt shadow, and no
      * #DB is held back. */
     vmcb->control.interrupt_state &= ~INTERRUPT_SHADOW;
-    vmcb->control.v_intr |= V_INTR_MASKING;
+    vmcb->control.v_intr = (vmcb->control.v_intr & ~STEP_V_INTR) | V_INTR_MASKING;
     vmcb->control.intercept[VMCB_INTERCEPT_EXCEPTIONS] = svm_controls_step_exceptions();
     vmcb->control.intercept[INTERCEPT_WORD_NMI] |= INTERCEPT_NMI;
     svm_changed(svm, CLEAN_INTERCEPTS | CLEAN_TPR | CLEAN_DRX);
@@ -93,7 +95,7 @@ static void step_end(struct svm_vcpu *svm)
     if (svm->step.guest_btf)
         debugctl_write(svm, debugctl_read(svm) | DEBUGCTL_BTF);
     vmcb->save.dr6 = svm->step.dr6;
-    vmcb->control.v_intr = (vmcb->control.v_intr & ~V_INTR_MASKING) | svm->step.v_intr_masking;
+    vmcb->control.v_intr = (vmcb->control.v_intr & ~STEP_V_INTR) | svm->step.v_intr;
     vmcb->control.intercept[VMCB_INTERCEPT_EXCEPTIONS] = svm->exceptions;
     vmcb->control.intercept[INTERCEPT_WORD_NMI] =
         (vmcb->control.intercept[INTERCEPT_WORD_NMI] & ~INTERCEPT_NMI) | svm->step.nmi_intercept;
@@ -158,7 +160,9 @@ static void step_debug_exception(struct svm_vcpu *svm)
         vmcb->save.dr6 |= reasons | (dr6 & DR6_BREAKPOINTS);
         svm_event_debug_trap(svm);
     }
-    (void)svm_nmi_deliver(svm);
+    /* Whether L2 or L1 is to have an NMI, nested/ knows. */
+    if (!svm->vcpu->l2_running)
+        (void)svm_nmi_deliver(svm);
 }
 
 void svm_step_exception(struct svm_vcpu *svm, unsigned vector)

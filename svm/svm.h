@@ -48,7 +48,7 @@ struct svm_step {
     u64 rflags; /* the guest's TF and RF among them */
     u64 dr6;
     u64 interrupt_state;
-    u64 v_intr_masking; /* V_INTR_MASKING or 0 */
+    u64 v_intr; /* V_INTR_MASKING, and what virtual events wait */
     u32 nmi_intercept;
 };
 

@@ -25,10 +25,13 @@ enum {
 #define V_TPR          BITS(7, 0)
 #define V_IRQ          BIT(8)
 #define V_GIF          BIT(9)
+#define V_NMI          BIT(11) /* 15.21.10 */
+#define V_NMI_MASK     BIT(12)
 #define V_INTR_PRIO    BITS(19, 16)
 #define V_IGN_TPR      BIT(20)
 #define V_INTR_MASKING BIT(24)
 #define V_GIF_ENABLE   BIT(25)
+#define V_NMI_ENABLE   BIT(26)
 #define V_INTR_VECTOR  BITS(39, 32)
 
 /* Offset 068h */

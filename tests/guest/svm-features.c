@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Group svm-features: what L1 may hand to the CPU to do for L2, where the CPU can: the TSC ratio. Source: APM
- * vol. 2 15.30.5.
+ * Group svm-features: what L1 may hand to the CPU to do for L2, where the CPU can: the TSC ratio, virtual
+ * NMIs. Source: APM vol. 2 15.21.10, 15.30.5.
  */
 #include "tests/guest/svm.h"
 
-enum { SVM_HAS_TSC_RATIO = 1 << 4 };
+enum { SVM_HAS_TSC_RATIO = 1 << 4, SVM_HAS_VIRTUAL_NMI = 1 << 25, PAGE_HOLE = 12 };
 
 #define SAVE_TSC "shl $32, %rdx\nor %rdx, %rax\nmov %rax, %rsi"
 L2_CODE(code_rdtsc, "rdtsc", SAVE_TSC);
@@ -86,10 +86,167 @@ static void check_tsc_ratio(void)
     wrmsr(MSR_TSC_RATIO, TSC_RATIO_ONE);
 }
 
+/* --- virtual NMIs --- */
+
+L2_CODE(code_nops, "nop\nnop", "nop");
+L2_CODE(code_stgi, "nop", "stgi\nnop");
+L2_CODE(code_clgi, "clgi\nnop", "nop");
+/* From the handler to what follows. */
+#define RETURN                                                                                               \
+    "mov %ss, %eax\npush %rax\npush %rsp\npushf\nmov %cs, %eax\npush %rax\nlea 1f(%rip), %rax\n"             \
+    "push %rax\nxor %eax, %eax"
+L2_CODE(code_iret, RETURN, "iretq\n1:");
+L2_CODE(code_clgi_iret, "clgi\n" RETURN, "iretq\n1: nop");
+
+#define NMI_STATE (V_NMI | V_NMI_MASK | V_NMI_ENABLE)
+
+static const u64 *frame(void)
+{
+    return (const u64 *)vmcb.save.rsp;
+}
+
+static void prepare_nmi(u64 v_intr)
+{
+    svm_reset();
+    svm_intercept(VMEXIT_NMI);
+    vmcb.control.v_intr = V_NMI_ENABLE | v_intr;
+}
+
+/* L2 gets as far as its VMMCALL, or into its handler at `rip`. */
+static void expect_nmi(const char *name, const struct l2_code *code, const u8 *rip, u64 left)
+{
+    char prefix[64];
+
+    print_to(prefix, sizeof(prefix), "svm-features.vnmi.%s", name);
+    check_part(prefix, "exit", svm_run(code), VMEXIT_VMMCALL);
+    check_part(prefix, "taken", l2.rax == L2_VECTOR + EXC_NMI, rip != NULL);
+    if (rip != NULL && l2.rax == L2_VECTOR + EXC_NMI)
+        check_part(prefix, "rip", frame()[0], (u64)rip);
+    check_part(prefix, "left", vmcb.control.v_intr & NMI_STATE, V_NMI_ENABLE | left);
+    check_part(prefix, "no_event", vmcb.control.exit_int_info & EVENT_VALID, 0);
+}
+
+static void check_blocking(void)
+{
+    prepare_nmi(V_NMI);
+    expect_nmi("at_once", &code_nops, code_nops.start, V_NMI_MASK);
+    prepare_nmi(V_NMI | V_NMI_MASK);
+    expect_nmi("masked", &code_nops, NULL, V_NMI | V_NMI_MASK);
+    prepare_nmi(V_NMI_MASK);
+    expect_nmi("after_iret", &code_iret, NULL, 0);
+    prepare_nmi(V_NMI | V_NMI_MASK);
+    expect_nmi("pending_after_iret", &code_iret, code_iret.next, V_NMI_MASK);
+    prepare_nmi(0);
+    expect_nmi("none", &code_nops, NULL, 0);
+    prepare_nmi(V_NMI);
+    vmcb.control.v_intr &= ~V_NMI_ENABLE;
+    check_eq("svm-features.vnmi.off", svm_run_vector(&code_nops), 0);
+    /* All is called clean: V_NMI is read at each VMRUN all the same. */
+    prepare_nmi(0);
+    expect_nmi("first_run", &code_nops, NULL, 0);
+    vmcb.control.clean = ~(u32)CLEAN_TPR;
+    vmcb.control.v_intr |= V_NMI;
+    expect_nmi("second_run", &code_nops, code_nops.start, V_NMI_MASK);
+    prepare_nmi(0);
+    svm_allow(VMEXIT_NMI);
+    check_eq("svm-features.vnmi.without_intercept", svm_run(&code_nops), VMEXIT_INVALID);
+}
+
+static void check_injected_nmi(void)
+{
+    prepare_nmi(0);
+    vmcb.control.event_inj = EVENT_VALID | EVENT_TYPE_NMI | EXC_NMI;
+    expect_nmi("injected", &code_nops, code_nops.start, V_NMI_MASK);
+    /* Another waits for the handler's end. */
+    prepare_nmi(V_NMI);
+    vmcb.control.event_inj = EVENT_VALID | EVENT_TYPE_NMI | EXC_NMI;
+    expect_nmi("injected_first", &code_nops, code_nops.start, V_NMI | V_NMI_MASK);
+    /* After another event it comes in that one's handler. */
+    prepare_nmi(V_NMI);
+    vmcb.control.event_inj = EVENT_VALID | EVENT_TYPE_INTR | 0x52;
+    expect_nmi("after_interrupt", &code_nops, svm_l2_vectors + 16 * 0x52, V_NMI_MASK);
+}
+
+/* L1 hears of a delivery that it has to mend, and the NMI counts as taken. */
+static void check_interrupted_delivery(void)
+{
+    prepare_nmi(V_NMI);
+    vmcb.save.idtr.base = (u64)l2_window(PAGE_HOLE, PTE_P | PTE_W | PTE_A | PTE_D);
+    npt_window[PAGE_HOLE] = 0;
+    check_eq("svm-features.vnmi.delivery_exit", svm_run(&code_nops), VMEXIT_NPF);
+    check_eq("svm-features.vnmi.delivery_event", vmcb.control.exit_int_info & BITS(31, 0),
+             EVENT_VALID | EVENT_TYPE_NMI | EXC_NMI);
+    check_eq("svm-features.vnmi.delivery_state", vmcb.control.v_intr & NMI_STATE, V_NMI_ENABLE);
+    npt_window[PAGE_HOLE] = (u64)l2_idt | NPT_ALL;
+    vmcb.control.event_inj = EVENT_VALID | EVENT_TYPE_NMI | EXC_NMI;
+    check_eq("svm-features.vnmi.delivery_again", svm_resume(), VMEXIT_VMMCALL);
+    check_eq("svm-features.vnmi.delivery_vector", l2.rax, L2_VECTOR + EXC_NMI);
+    check_eq("svm-features.vnmi.delivery_masked", vmcb.control.v_intr & NMI_STATE, V_NMI_ENABLE | V_NMI_MASK);
+}
+
+static volatile unsigned nmis;
+
+static bool take_nmi(struct frame *at)
+{
+    (void)at;
+    nmis++;
+    return true;
+}
+
+/* Virtual ones neither block real ones nor take their place. */
+static void check_real_nmi(u64 v_intr)
+{
+    prepare_nmi(v_intr);
+    nmis = 0;
+    (void)try_clgi();
+    apic_send_self(EXC_NMI);
+    svm_enter_flags = ENTER_KEEP_GIF;
+    check_eq("svm-features.vnmi.real_exit", svm_run(&code_nops), VMEXIT_NMI);
+    check_eq("svm-features.vnmi.real_rip", vmcb.save.rip, (u64)code_nops.start);
+    check_eq("svm-features.vnmi.real_left", vmcb.control.v_intr & NMI_STATE, V_NMI_ENABLE | v_intr);
+    (void)try_stgi();
+    check_eq("svm-features.vnmi.real_is_l1s", nmis, 1);
+    svm_enter_flags = 0;
+    expect_nmi("after_real", &code_nops, NULL, v_intr);
+    /* The handlers of L2 have left the real ones as they were. */
+    apic_send_self(EXC_NMI);
+    check_eq("svm-features.vnmi.real_again", nmis, 2);
+}
+
+static void check_virtual_nmi(void)
+{
+    if (!svm_has(SVM_HAS_VIRTUAL_NMI)) {
+        note_skipped("svm-features.vnmi", "not offered");
+        return;
+    }
+    check_blocking();
+    check_injected_nmi();
+    check_interrupted_delivery();
+    apic_init();
+    trap_set_hook(EXC_NMI, take_nmi);
+    check_real_nmi(0);
+    check_real_nmi(V_NMI_MASK);
+    check_real_nmi(V_NMI | V_NMI_MASK);
+    trap_set_hook(EXC_NMI, NULL);
+    /* L2's CLGI is L1's: not intercepted, and no virtual GIF. */
+    prepare_nmi(V_NMI | V_NMI_MASK);
+    expect_nmi("lent_gif", &code_clgi_iret, NULL, V_NMI);
+    if (!svm_has(SVM_HAS_VGIF))
+        return;
+    prepare_nmi(V_NMI | V_GIF_ENABLE);
+    expect_nmi("gif_clear", &code_nops, NULL, V_NMI);
+    expect_nmi("gif_set", &code_stgi, code_stgi.at + 3, V_NMI_MASK);
+    prepare_nmi(V_GIF_ENABLE | V_GIF);
+    expect_nmi("gif_cleared", &code_clgi, NULL, 0);
+    vmcb.control.v_intr |= V_NMI;
+    expect_nmi("gif_cleared_pending", &code_nops, NULL, V_NMI);
+}
+
 void group_svm_features(void)
 {
     if (!svm_start("svm-features"))
         return;
     check_tsc_ratio();
+    check_virtual_nmi();
     svm_stop();
 }

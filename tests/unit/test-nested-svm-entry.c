@@ -133,6 +133,7 @@ static int set_up(void **state)
     nested.msr_map02 = hpa(0x200000);
     nested.all_ones = hpa(0x300000);
     svm_own_intercepts(nested.own_intercepts);
+    nested.v_intr_for_l2 = svm_v_intr_for_l2(false);
     refused = translated = flushed = tlb_control_obeyed = 0;
     return 0;
 }

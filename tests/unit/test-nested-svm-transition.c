@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What passes between vmcb12, vmcb02 and the CPU at VMRUN and VMEXIT where the CPU does the work for L2: the
- * TSC ratio. The test plays the CPU: it writes into vmcb02 what an exit would. Source: APM vol. 2 15.30.5.
+ * TSC ratio, and virtual NMIs among real ones. The test plays the CPU: it writes into vmcb02 what an exit
+ * would. Source: APM vol. 2 15.21.10, 15.30.5.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,6 +16,8 @@
 #include "mm/guest-mem.h"
 #include "nested/svm-nested.h"
 #include "svm/capability.h"
+#include "svm/nmi.h"
+#include "svm/step.h"
 #include "tests/unit/svm-case.h"
 
 static struct vmcb vmcb12 __attribute__((aligned(4096))), vmcb02;
@@ -121,8 +124,11 @@ void fatal(const char *format, ...)
 
 static int set_up(void **state)
 {
-    static const struct svm_features all = {
-        .lbr_virtualization = true, .clean_bits = true, .tsc_ratio = true, .virtual_vmload = true};
+    static const struct svm_features all = {.lbr_virtualization = true,
+                                            .clean_bits = true,
+                                            .tsc_ratio = true,
+                                            .virtual_vmload = true,
+                                            .virtual_nmi = true};
 
     svm_case_set_up(state);
     svm_features = all;
@@ -139,6 +145,8 @@ static int set_up(void **state)
     nested.slot = nested.other = &nested.slots[0];
     nested.facts = (struct svm_check_facts){
         .physical_limit = BIT(40), .efer_valid = EFER_SVME | EFER_LME | EFER_LMA, .cr4_valid = BITS(12, 0)};
+    nested.facts.virtual_nmi = true;
+    nested.v_intr_for_l2 = svm_v_intr_for_l2(true);
     svm_own_intercepts(nested.own_intercepts);
     vmcb12.save.efer = EFER_SVME | EFER_LME | EFER_LMA;
     vmcb12.save.cr0 = CR0_PG | CR0_PE;
@@ -157,6 +165,8 @@ static bool run(void)
     return vcpu.l2_running;
 }
 
+static u64 in_flight; /* the event whose delivery the next exit interrupts */
+
 /* What the CPU does at an exit of L2. */
 static void exit_by(u64 exit_code)
 {
@@ -164,6 +174,8 @@ static void exit_by(u64 exit_code)
     assert_ptr_equal(svm.vmcb, &vmcb02);
     vmcb02.control.exit_code = exit_code;
     vmcb02.control.event_inj = 0;
+    vmcb02.control.exit_int_info = in_flight;
+    in_flight = 0;
     vmcb02.control.clean = svm.clean;
     nested_svm_l2_exit(&vcpu, (u32)exit_code);
 }
@@ -238,12 +250,226 @@ static void test_tsc_ratio_unused(void **state)
     assert_int_equal(live_tsc_ratio, 42);
 }
 
+/* --- virtual NMIs --- */
+
+#define NMI_EVENT (EVENT_VALID | EVENT_TYPE_NMI | EXC_NMI)
+
+static bool intercepts(const struct vmcb *which, u32 exit_code)
+{
+    return svm_intercepts_code(&which->control, exit_code);
+}
+
+static void enable_virtual_nmis(u64 more)
+{
+    vmcb12.control.v_intr = V_NMI_ENABLE | more;
+    vmcb12.control.intercept[VMEXIT_NMI / 32] |= 1u << VMEXIT_NMI % 32;
+    vmcb12.control.clean = 0;
+}
+
+static int two_cpus(void **state)
+{
+    (void)set_up(state);
+    machine.cpus = 2;
+    nested.own_intercepts[VMEXIT_NMI / 32] |= 1u << VMEXIT_NMI % 32;
+    enable_virtual_nmis(0);
+    return 0;
+}
+
+static void test_virtual_nmi_passes(void **state)
+{
+    (void)state;
+    enable_virtual_nmis(V_NMI | BIT(62));
+    assert_true(run());
+    assert_int_equal(vmcb02.control.v_intr, V_NMI_ENABLE | V_NMI);
+    /* The CPU takes it ... */
+    vmcb02.control.v_intr = V_NMI_ENABLE | V_NMI_MASK;
+    exit_by(VMEXIT_VMMCALL);
+    assert_int_equal(vmcb12.control.v_intr, V_NMI_ENABLE | V_NMI_MASK | BIT(62));
+    /* ... and L1 asks for another while L2 is in its handler, by an event, too. */
+    vmcb12.control.v_intr |= V_NMI;
+    vmcb12.control.event_inj = NMI_EVENT;
+    vmcb12.control.clean = ~0u;
+    assert_true(run());
+    assert_int_equal(vmcb02.control.v_intr, V_NMI_ENABLE | V_NMI_MASK | V_NMI);
+    assert_int_equal(vmcb02.control.event_inj, NMI_EVENT);
+    vmcb02.control.v_intr = V_NMI_ENABLE | V_NMI;
+    exit_by(VMEXIT_VMMCALL);
+    assert_int_equal(vmcb12.control.v_intr, V_NMI_ENABLE | V_NMI | BIT(62));
+}
+
+static void test_virtual_nmi_needs_the_intercept(void **state)
+{
+    (void)state;
+    assert_true(run());
+    exit_by(VMEXIT_VMMCALL);
+    /* No group with a clean bit has changed. */
+    vmcb12.control.clean = ~0u;
+    vmcb12.control.v_intr = V_NMI_ENABLE;
+    assert_false(run());
+    assert_int_equal(vmcb12.control.exit_code, VMEXIT_INVALID);
+    vmcb12.control.v_intr = 0;
+    assert_true(run());
+    exit_by(VMEXIT_VMMCALL);
+    enable_virtual_nmis(0);
+    assert_true(run());
+    exit_by(VMEXIT_VMMCALL);
+    vmcb12.control.intercept[VMEXIT_NMI / 32] &= ~(1u << VMEXIT_NMI % 32);
+    vmcb12.control.clean = ~(u32)CLEAN_INTERCEPTS;
+    assert_false(run());
+}
+
+/* On a CPU without them the bits are reserved. */
+static void test_virtual_nmi_unknown(void **state)
+{
+    (void)state;
+    svm_features.virtual_nmi = nested.facts.virtual_nmi = false;
+    nested.v_intr_for_l2 = svm_v_intr_for_l2(false);
+    vmcb12.control.v_intr = V_NMI_ENABLE | V_NMI | V_NMI_MASK | V_IRQ;
+    assert_true(run());
+    assert_int_equal(vmcb02.control.v_intr, V_IRQ);
+    vmcb02.control.v_intr = 0;
+    exit_by(VMEXIT_VMMCALL);
+    assert_int_equal(vmcb12.control.v_intr, V_NMI_ENABLE | V_NMI | V_NMI_MASK);
+}
+
+/* A real NMI is L1's, whatever becomes of L2's virtual ones; one that is Umbra's own is nobody's. */
+static void test_real_nmi_of_l2(void **state)
+{
+    (void)state;
+    enable_virtual_nmis(V_NMI | V_NMI_MASK);
+    assert_true(run());
+    nmi_is_kick = true;
+    svm_nmi_hook(&vcpu);
+    exit_by(VMEXIT_NMI);
+    assert_true(vcpu.l2_running);
+    assert_int_equal(vmcb02.control.v_intr, V_NMI_ENABLE | V_NMI | V_NMI_MASK);
+    nmi_is_kick = false;
+    svm_nmi_hook(&vcpu);
+    exit_by(VMEXIT_NMI);
+    assert_false(vcpu.l2_running);
+    assert_int_equal(vmcb12.control.exit_code, VMEXIT_NMI);
+    assert_int_equal(vmcb12.control.v_intr, V_NMI_ENABLE | V_NMI | V_NMI_MASK);
+    assert_int_equal(vmcb02.control.event_inj, 0);
+    assert_true(vcpu.nmi_pending);
+}
+
+/* L1 is in its NMI handler: that L2's virtual NMI ends does not let in L1's next. */
+static void test_iret_of_virtual_nmi(void **state)
+{
+    (void)state;
+    svm.nmi_blocked = true;
+    assert_true(run());
+    assert_false(intercepts(&vmcb02, VMEXIT_IRET));
+    vcpu.nmi_pending = true;
+    exit_by(VMEXIT_NMI);
+    assert_true(vcpu.l2_running);
+    exit_by(VMEXIT_VMMCALL);
+    assert_true(intercepts(&vmcb, VMEXIT_IRET));
+    /* An L2 without them unblocks L1's. */
+    vmcb12.control.v_intr = 0;
+    vcpu.nmi_pending = false;
+    assert_true(run());
+    assert_true(intercepts(&vmcb02, VMEXIT_IRET));
+}
+
+/* Umbra's step is not to end in a handler of L2's. */
+static void test_step_holds_virtual_events(void **state)
+{
+    (void)state;
+    enable_virtual_nmis(V_NMI | V_IRQ);
+    vmcb12.control.interrupt_state = INTERRUPT_SHADOW;
+    assert_true(run());
+    svm_step_begin(&svm);
+    assert_int_equal(vmcb02.control.v_intr, V_NMI_ENABLE | V_INTR_MASKING);
+    vmcb02.save.dr6 |= 0x4000;
+    exit_by(VMEXIT_EXCP0 + EXC_DB);
+    assert_true(vcpu.l2_running);
+    assert_int_equal(vmcb02.control.v_intr, V_NMI_ENABLE | V_NMI | V_IRQ);
+    /* What the CPU changes meanwhile stays: an IRET. */
+    vmcb02.control.v_intr |= V_NMI_MASK;
+    svm_step_begin(&svm);
+    assert_int_equal(vmcb02.control.v_intr, V_NMI_ENABLE | V_NMI_MASK | V_INTR_MASKING);
+    vmcb02.control.v_intr &= ~V_NMI_MASK;
+    svm_step_cancel(&svm);
+    assert_int_equal(vmcb02.control.v_intr, V_NMI_ENABLE | V_NMI | V_IRQ);
+}
+
+/* One that came while Umbra was busy, before the step: L1 asked for it, and L2 never sees it. */
+static void test_nmi_at_the_end_of_a_step(void **state)
+{
+    (void)state;
+    assert_true(run());
+    vcpu.nmi_pending = true;
+    vmcb02.save.rflags |= RFLAGS_TF; /* L2 is due a trap, too */
+    svm_step_begin(&svm);
+    vmcb02.save.dr6 |= 0x4000;
+    exit_by(VMEXIT_EXCP0 + EXC_DB);
+    assert_false(vcpu.l2_running);
+    assert_int_equal(vmcb12.control.exit_code, VMEXIT_NMI);
+    assert_int_equal(vmcb12.control.exit_int_info, EVENT_VALID | EVENT_TYPE_EXCEPTION | EXC_DB);
+    assert_int_equal(vmcb12.control.v_intr, V_NMI_ENABLE);
+    assert_true(vcpu.nmi_pending);
+    /* Where L1 leaves NMIs to L2, it has it. */
+    vmcb12.save.rflags = RFLAGS_RESERVED1;
+    vmcb12.control.v_intr = 0;
+    vmcb12.control.intercept[VMEXIT_NMI / 32] &= ~(1u << VMEXIT_NMI % 32);
+    vmcb12.control.clean = 0;
+    vcpu.nmi_pending = false;
+    assert_true(run());
+    svm_step_begin(&svm);
+    vcpu.nmi_pending = true;
+    vmcb02.save.dr6 |= 0x4000;
+    exit_by(VMEXIT_EXCP0 + EXC_DB);
+    assert_true(vcpu.l2_running);
+    assert_int_equal(vmcb02.control.event_inj, NMI_EVENT);
+}
+
+/* Without a virtual GIF, L2's CLGI holds virtual NMIs back, too. */
+static void test_lent_gif_holds_virtual_nmis(void **state)
+{
+    (void)state;
+    enable_virtual_nmis(V_NMI | V_IRQ);
+    assert_true(run());
+    nested_svm_clear_l2_gif(&svm);
+    assert_int_equal(vmcb02.control.v_intr & (V_NMI | V_IRQ), 0);
+    nested_svm_set_l2_gif(&svm);
+    assert_int_equal(vmcb02.control.v_intr, V_NMI_ENABLE | V_NMI | V_IRQ);
+    nested_svm_clear_l2_gif(&svm);
+    exit_by(VMEXIT_VMMCALL);
+    assert_int_equal(vmcb12.control.v_intr, V_NMI_ENABLE | V_NMI | V_IRQ);
+}
+
+/* Its delivery meets a fault of the shadow's: it is finished as an event, which masks it again. */
+static void test_delivery_of_virtual_nmi_goes_on(void **state)
+{
+    (void)state;
+    enable_virtual_nmis(V_NMI);
+    assert_true(run());
+    vmcb02.control.v_intr = V_NMI_ENABLE;
+    in_flight = NMI_EVENT;
+    nmi_is_kick = true;
+    svm_nmi_hook(&vcpu);
+    exit_by(VMEXIT_NMI); /* any exit that L1 does not see */
+    assert_true(vcpu.l2_running);
+    assert_int_equal(vmcb02.control.event_inj, NMI_EVENT);
+    assert_int_equal(vmcb02.control.v_intr, V_NMI_ENABLE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_tsc_ratio_msr, set_up),
         cmocka_unit_test_setup(test_tsc_ratio_of_l2, set_up),
         cmocka_unit_test_setup(test_tsc_ratio_unused, set_up),
+        cmocka_unit_test_setup(test_virtual_nmi_passes, set_up),
+        cmocka_unit_test_setup(test_virtual_nmi_needs_the_intercept, set_up),
+        cmocka_unit_test_setup(test_virtual_nmi_unknown, set_up),
+        cmocka_unit_test_setup(test_real_nmi_of_l2, two_cpus),
+        cmocka_unit_test_setup(test_iret_of_virtual_nmi, two_cpus),
+        cmocka_unit_test_setup(test_step_holds_virtual_events, two_cpus),
+        cmocka_unit_test_setup(test_nmi_at_the_end_of_a_step, two_cpus),
+        cmocka_unit_test_setup(test_lent_gif_holds_virtual_nmis, set_up),
+        cmocka_unit_test_setup(test_delivery_of_virtual_nmi_goes_on, two_cpus),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -267,6 +267,7 @@ static const struct svm_check_facts facts = {
     .efer_valid = EFER_SVME | EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE,
     .cr4_valid = BITS(12, 0) | BITS(18, 16) | BITS(24, 20),
     .host_paging = true,
+    .virtual_nmi = true,
 };
 
 static struct vmcb vmcb;
@@ -355,7 +356,13 @@ static void test_control_checks(void **state)
               type == 0 || type == 1 || (type >= 4 && type <= 7) ? SVM_CHECK_PASSED : SVM_CHECK_GUEST_PAT);
     FAILS((vmcb.save.g_pat = 2, vmcb.control.nested_control = GMET_ENABLE), SVM_CHECK_PASSED);
 
-    struct svm_check_facts unpaged = facts;
+    struct svm_check_facts unpaged = facts, older = facts;
+    older.virtual_nmi = false;
+    FAILS(vmcb.control.v_intr = V_NMI_ENABLE, SVM_CHECK_VIRTUAL_NMI);
+    assert_int_equal(svm_check_vmcb(&vmcb.control, &vmcb.save, &older), SVM_CHECK_PASSED);
+    FAILS((vmcb.control.v_intr = V_NMI_ENABLE, intercept(&vmcb.control, VMEXIT_NMI)), SVM_CHECK_PASSED);
+    FAILS(vmcb.control.v_intr = V_NMI | V_NMI_MASK, SVM_CHECK_PASSED);
+
     unpaged.host_paging = false;
     make_good();
     assert_int_equal(svm_check_vmcb(&vmcb.control, &vmcb.save, &unpaged),
