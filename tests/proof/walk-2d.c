@@ -7,7 +7,8 @@
  * the address that the guest's leaf names, with the access that is due. A fault is of the stage and the entry
  * that failed. No more is asked than the levels and the final address, so it ends.
  *
- * KIND is the second stage's. Flags are not set here.
+ * KIND is the second stage's. With MARK = 1 it is a walk that sets flags, in its reading half: none is owed
+ * by the guest's entries (tests/proof/walk-2d-mark.c has the others), and the walks of the second stage mark.
  */
 #include "mm/walk-general.h"
 #include "tests/proof/any.h"
@@ -31,10 +32,9 @@ static unsigned table_access(void)
     return second_access_bits(&second, &access);
 }
 
-enum walk_status walk(const struct paging *paging, const struct paging_memory *memory, u64 root, u64 address,
-                      unsigned access, struct walk *result)
+static enum walk_status any_walk(const struct paging *paging, u64 root, u64 address, unsigned access,
+                                 struct walk *result)
 {
-    (void)memory;
     assert(paging == &host && root == host_root);
     assert(owed_reads == 0 && (asked == 0 || newest.status == WALK_OK));
     assert(asked <= spec_levels(FORMAT));
@@ -43,22 +43,33 @@ enum walk_status walk(const struct paging *paging, const struct paging_memory *m
     newest.address = address;
     newest.access = access;
     newest.to = result->address = nondet_u64();
-    newest.status = nondet_bool() ? WALK_OK : nondet_bool() ? WALK_FAULT : WALK_NOT_MEMORY;
+    newest.status = nondet_bool()           ? WALK_OK
+                    : nondet_bool()         ? WALK_FAULT
+                    : MARK && nondet_bool() ? WALK_CONTENDED
+                                            : WALK_NOT_MEMORY;
     return newest.status;
+}
+
+enum walk_status walk(const struct paging *paging, const struct paging_memory *memory, u64 root, u64 address,
+                      unsigned access, struct walk *result)
+{
+    (void)memory;
+    assert(!MARK);
+    return any_walk(paging, root, address, access, result);
 }
 
 enum walk_status walk_and_mark(const struct paging *paging, const struct paging_memory *memory, u64 root,
                                u64 address, unsigned access, struct walk *result)
 {
-    (void)paging, (void)memory, (void)root, (void)address, (void)access, (void)result;
-    assert(false);
-    return WALK_FAULT;
+    (void)memory;
+    assert(MARK);
+    return any_walk(paging, root, address, access, result);
 }
 
 bool walk_owes_flags(const struct paging *paging, const struct walk *walk, unsigned access)
 {
-    (void)paging, (void)walk, (void)access;
-    assert(false);
+    (void)walk, (void)access;
+    assert(MARK && paging == &guest.code);
     return false;
 }
 
@@ -171,6 +182,8 @@ int main(void)
     const struct walk_2d_tables tables = {&guest.code, guest.spec.root, &host, host_root};
     table = spec_root_table(&guest.spec);
     level = spec_levels(FORMAT);
-    check(walk_2d(&tables, &memory, linear, case_guest_access(&access), &found), &found, &access);
+    check(MARK ? walk_2d_and_mark(&tables, &memory, linear, case_guest_access(&access), &found)
+               : walk_2d(&tables, &memory, linear, case_guest_access(&access), &found),
+          &found, &access);
     return 0;
 }

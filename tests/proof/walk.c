@@ -4,23 +4,55 @@
  * what the specification says: the same entries in the same order, the same translation, rights and key, or
  * the same fault in the same encoding. It ends, it reads only 8- (or 4-) byte aligned entries inside the
  * table that the entry before named, each once, and the translation lies in the page that a validated leaf
- * names.
+ * names. With WINDOW = 1 memory has any window, and every load is of the kind that its address asks for.
  */
+#include "arch/types.h"
+
+/* A load from the window, which starts at pointer 0, so that a pointer is an offset. */
+static u64 load_offset(u64 offset, unsigned bytes);
+#define __atomic_load_n(entry, order) load_offset((u64)(const void *)(entry), sizeof(*(entry)))
+
+#include "mm/walk-general.c"
+#include "mm/walk.c"
 #include "tests/proof/any.h"
 
-static enum memory_status load_anything(const struct paging_memory *memory, gpa_t address, unsigned bytes,
-                                        u64 *value)
+static struct paging_memory memory;
+
+static u64 load_anything(u64 address, unsigned bytes)
 {
-    (void)memory;
     assert(bytes == 4 || bytes == 8);
-    assert(address.raw % bytes == 0);
+    assert(address % bytes == 0);
     /* Every table but the first is a whole page: the entry lies in the page that the entry before named. */
     if (reads != 0) {
         u64 table = stream[reads - 1].value & (bytes == 4 ? BITS(31, 12) : BITS(51, 12));
-        assert((address.raw & ~PAGE_MASK) == table);
+        assert((address & ~PAGE_MASK) == table);
     }
-    *value = stream_read(address.raw, bytes);
+    return stream_read(address, bytes);
+}
+
+static u64 load_offset(u64 offset, unsigned bytes)
+{
+    assert(offset < memory.window_bytes);
+    return load_anything(memory.window_start + offset, bytes);
+}
+
+static enum memory_status load_by_call(const struct paging_memory *of, gpa_t address, unsigned bytes,
+                                       u64 *value)
+{
+    assert(of == &memory && address.raw - memory.window_start >= memory.window_bytes);
+    *value = load_anything(address.raw, bytes);
     return MEMORY_OK;
+}
+
+/* mm/paging.h: whole pages, RAM. */
+static void any_window(void)
+{
+    u64 start = WINDOW ? nondet_u64() : 0, bytes = WINDOW ? nondet_u64() : 0;
+
+    __CPROVER_assume(start % PAGE_SIZE == 0 && bytes % PAGE_SIZE == 0);
+    __CPROVER_assume(start <= BIT(MAXPHYADDR) && bytes <= BIT(MAXPHYADDR) - start);
+    paging_set_window(&memory, NULL, start, bytes);
+    memory.load = load_by_call;
 }
 
 /* What mm/walk-mark.c relies on: `deviations` tells whether any entry lacks the accessed flag. */
@@ -46,7 +78,6 @@ static void check_result(const struct case_tables *tables, enum walk_status stat
 
 static void check_guest(void)
 {
-    struct paging_memory memory = {.load = load_anything};
     struct spec_memory spec_memory;
     struct spec_flag_sets flags = {0};
     struct case_machine machine = any_machine();
@@ -67,7 +98,6 @@ static void check_guest(void)
 
 static void check_second(void)
 {
-    struct paging_memory memory = {.load = load_anything};
     struct spec_memory spec_memory;
     struct spec_second second = {.kind = KIND == EPT ? SPEC_SECOND_EPT : SPEC_SECOND_NPT,
                                  .advanced = nondet_bool()};
@@ -101,6 +131,7 @@ static void check_second(void)
 
 int main(void)
 {
+    any_window();
     if (KIND == GUEST)
         check_guest();
     else
