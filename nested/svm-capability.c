@@ -4,6 +4,7 @@
 
 const struct svm_feature_row svm_feature_rows[] = {
     {SVM_EDX_NP, false, "the shadow of L1's tables"},
+    {SVM_EDX_LBR, false, "vmcb02 has L2's DebugCtl and last branches, or L1's where L1 shares its own"},
     {SVM_EDX_NRIPS, false, "nRIP is handed on with the exit, and taken for an injected software interrupt"},
     {SVM_EDX_TSC_RATIO, false, "the CPU's MSR holds L1's ratio while L2 runs"},
     {SVM_EDX_VMCB_CLEAN, true, "may be ignored: all of vmcb12 is read at each VMRUN"},

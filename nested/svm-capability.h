@@ -9,6 +9,7 @@
 
 /* CPUID 8000_000A EDX, APM vol. 3 E.4.9 */
 #define SVM_EDX_NP              BIT(0)
+#define SVM_EDX_LBR             BIT(1)
 #define SVM_EDX_NRIPS           BIT(3)
 #define SVM_EDX_TSC_RATIO       BIT(4)
 #define SVM_EDX_VMCB_CLEAN      BIT(5)

@@ -163,13 +163,24 @@ static bool host_changed(const struct svm_slot *slot, const struct vmcb_save *l1
 
 #define ALWAYS_READ (CLEAN_TPR | CLEAN_CR2 | CLEAN_LBR)
 
+/* Without LBR virtualization of L1's, L2 shares these with L1. */
+static inline void load_lbr(const struct svm_slot *slot, const struct vmcb_save *l1, u32 groups)
+{
+    if (!svm_features.lbr_virtualization)
+        return;
+    if ((slot->control.lbr_control & LBR_VIRTUALIZATION_ENABLE) == 0)
+        svm_copy_lbr(&slot->vmcb02->save, l1);
+    else if ((groups & CLEAN_LBR) != 0)
+        svm_copy_lbr(&slot->vmcb02->save, &slot->vmcb12->save);
+}
+
 /* False: VMRUN refuses vmcb12. */
 static inline bool load_vmcb(struct svm_vcpu *svm, struct nested_svm *nested, struct svm_slot *slot)
 {
     const volatile struct vmcb_control *from = &slot->vmcb12->control; /* one load for each field */
     struct vmcb_control *copy = &slot->control, *control = &slot->vmcb02->control;
     u64 nested_control = from->nested_control, v_intr = from->v_intr;
-    u64 lbr_control = svm_features.virtual_vmload ? from->lbr_control : 0;
+    u64 lbr_control = from->lbr_control & nested->lbr_control_for_l2;
     u32 groups = ~from->clean;
 
     if (!slot->loaded || copy->nested_control != nested_control || copy->lbr_control != lbr_control ||
@@ -182,6 +193,7 @@ static inline bool load_vmcb(struct svm_vcpu *svm, struct nested_svm *nested, st
     copy->event_inj = from->event_inj;
     copy->lbr_control = lbr_control;
     copy_rest(&slot->vmcb02->save, &slot->vmcb12->save);
+    load_lbr(slot, &svm->vmcb01->save, groups);
     if ((groups & CLEAN_KNOWN & ~ALWAYS_READ) != 0 || (copy->event_inj & EVENT_VALID) != 0) {
         if (!load_groups(svm, slot, groups))
             return false;
@@ -195,16 +207,6 @@ static inline bool load_vmcb(struct svm_vcpu *svm, struct nested_svm *nested, st
     control->tlb_control = TLB_CONTROL_NOTHING;
     nested->injected = (struct svm_injected){control->event_inj, control->n_rip};
     return true;
-}
-
-/* Without LBR virtualization of L1's, L2 shares these with L1. */
-static void load_shared(struct vmcb_save *to, const struct vmcb_save *l1)
-{
-    to->dbgctl = l1->dbgctl;
-    to->br_from = l1->br_from;
-    to->br_to = l1->br_to;
-    to->last_excp_from = l1->last_excp_from;
-    to->last_excp_to = l1->last_excp_to;
 }
 
 void nested_svm_enter(struct vcpu *vcpu, struct svm_slot *slot)
@@ -222,8 +224,6 @@ void nested_svm_enter(struct vcpu *vcpu, struct svm_slot *slot)
     }
     if (slot->msr_map != NULL)
         svm_msr_merge(&nested->msr_merge, slot->msr_map);
-    if (svm_features.lbr_virtualization)
-        load_shared(&slot->vmcb02->save, l1);
     nested->interrupts = (slot->control.v_intr & V_INTR_MASKING) != 0 && (l1->rflags & RFLAGS_IF) != 0;
     svm_release_tpr(svm);
     u8 tlb_control = slot->vmcb12->control.tlb_control;

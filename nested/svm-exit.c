@@ -75,7 +75,7 @@ static inline void back_to_l1(struct svm_vcpu *svm)
     svm_hold_events(svm);
 }
 
-/* What the guest leaves behind in registers that VMEXIT does not load. */
+/* What the guest leaves behind in registers that VMEXIT does not load; and those that L1 may have it load. */
 static inline void leave_behind(const struct svm_slot *slot, bool np, struct vmcb *vmcb01)
 {
     const struct vmcb_save *l2 = &slot->vmcb02->save;
@@ -90,12 +90,12 @@ static inline void leave_behind(const struct svm_slot *slot, bool np, struct vmc
     }
     if (!svm_features.lbr_virtualization)
         return;
+    if ((slot->control.lbr_control & LBR_VIRTUALIZATION_ENABLE) != 0) {
+        svm_copy_lbr(&slot->vmcb12->save, l2);
+        return;
+    }
     vmcb01->control.clean &= ~(u32)CLEAN_LBR;
-    l1->dbgctl = l2->dbgctl;
-    l1->br_from = l2->br_from;
-    l1->br_to = l2->br_to;
-    l1->last_excp_from = l2->last_excp_from;
-    l1->last_excp_to = l2->last_excp_to;
+    svm_copy_lbr(l1, l2);
 }
 
 static inline void reflect(struct vcpu *vcpu, u64 code, u64 info_1, u64 info_2)

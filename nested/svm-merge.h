@@ -29,6 +29,22 @@ static inline u64 svm_v_intr_for_l2(bool virtual_nmi)
            (virtual_nmi ? V_NMI | V_NMI_MASK | V_NMI_ENABLE : 0);
 }
 
+/* What L1 may say in the control of LBR virtualization, likewise. */
+static inline u64 svm_lbr_control_for_l2(bool lbr, bool virtual_vmload)
+{
+    return (lbr ? LBR_VIRTUALIZATION_ENABLE : 0) | (virtual_vmload ? VMLOAD_VIRTUALIZATION_ENABLE : 0);
+}
+
+/* Clean bit LBR: DebugCtl, and what of branches and exceptions was last. */
+static inline void svm_copy_lbr(struct vmcb_save *to, const struct vmcb_save *from)
+{
+    to->dbgctl = from->dbgctl;
+    to->br_from = from->br_from;
+    to->br_to = from->br_to;
+    to->last_excp_from = from->last_excp_from;
+    to->last_excp_to = from->last_excp_to;
+}
+
 static inline bool svm_intercepts_code(const struct vmcb_control *control, u64 code)
 {
     return code < 32 * VMCB_INTERCEPT_WORDS && (control->intercept[code / 32] >> code % 32 & 1) != 0;

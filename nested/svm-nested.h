@@ -57,6 +57,7 @@ struct nested_svm {
     struct svm_check_facts facts; /* all but host_paging is constant */
     struct paging_cpu cpu;        /* L1's CPU, for the role of its nested paging */
     u64 v_intr_for_l2;            /* svm_v_intr_for_l2() */
+    u64 lbr_control_for_l2;       /* svm_lbr_control_for_l2() */
 
     u32 own_intercepts[VMCB_INTERCEPT_WORDS]; /* Umbra's, of what L2 does */
     struct svm_msr_merge msr_merge;

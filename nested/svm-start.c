@@ -86,6 +86,8 @@ bool nested_svm_init(struct vcpu *vcpu)
         .virtual_nmi = svm_features.virtual_nmi,
     };
     nested->v_intr_for_l2 = svm_v_intr_for_l2(svm_features.virtual_nmi);
+    nested->lbr_control_for_l2 =
+        svm_lbr_control_for_l2(svm_features.lbr_virtualization, svm_features.virtual_vmload);
     memcpy(hooks.svm_l1_exit, nested_svm_l1_exits, sizeof(hooks.svm_l1_exit));
     nested_hooks = &hooks;
     return nested_svm_translation_init(vcpu);

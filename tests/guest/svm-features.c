@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Group svm-features: what L1 may hand to the CPU to do for L2, where the CPU can: the TSC ratio, virtual
- * NMIs. Source: APM vol. 2 15.21.10, 15.30.5.
+ * NMIs, last branch records. Source: APM vol. 2 15.21.10, 15.23, 15.30.5.
  */
 #include "tests/guest/svm.h"
 
-enum { SVM_HAS_TSC_RATIO = 1 << 4, SVM_HAS_VIRTUAL_NMI = 1 << 25, PAGE_HOLE = 12 };
+enum { SVM_HAS_LBR = 1 << 1, SVM_HAS_TSC_RATIO = 1 << 4, SVM_HAS_VIRTUAL_NMI = 1 << 25, PAGE_HOLE = 12 };
 
 #define SAVE_TSC "shl $32, %rdx\nor %rdx, %rax\nmov %rax, %rsi"
 L2_CODE(code_rdtsc, "rdtsc", SAVE_TSC);
@@ -242,11 +242,72 @@ static void check_virtual_nmi(void)
     expect_nmi("gif_cleared_pending", &code_nops, NULL, V_NMI);
 }
 
+/* --- LBR virtualization --- */
+
+/* DebugCtl and LastBranchFromIP as L2 finds them, and another DebugCtl: BTF, which does nothing without TF.
+ */
+L2_CODE(code_lbr,
+        "mov $0x1d9, %ecx\nrdmsr\nmov %rax, %rsi\nmov $0x1db, %ecx\nrdmsr\nshl $32, %rdx\nor %rdx, %rax\n"
+        "mov %rax, %rdi\nmov $0x1d9, %ecx\nxor %edx, %edx\nmov $2, %eax",
+        "wrmsr");
+L2_CODE(code_branch, "mov $0x1d9, %ecx\nxor %edx, %edx\nmov $1, %eax\nwrmsr\nxor %eax, %eax",
+        "jmp 1f\nnop\n1: wrmsr");
+
+enum { DEBUGCTL_BTF = 2, JMP_BYTES = 2 };
+
+static void prepare_lbr(u64 lbr_control)
+{
+    svm_reset();
+    wrmsr(MSR_IA32_DEBUGCTL, 0);
+    vmcb.control.lbr_control = lbr_control;
+    vmcb.save.dbgctl = 0;
+    vmcb.save.br_from = 0x12345678;
+    vmcb.save.br_to = 0x23456789;
+}
+
+static void check_lbr(void)
+{
+    if (!svm_has(SVM_HAS_LBR)) {
+        note_skipped("svm-features.lbr", "not offered");
+        return;
+    }
+    prepare_lbr(LBR_VIRTUALIZATION_ENABLE);
+    wrmsr(MSR_IA32_DEBUGCTL, DEBUGCTL_BTF);
+    check_eq("svm-features.lbr.exit", svm_run(&code_lbr), VMEXIT_VMMCALL);
+    check_eq("svm-features.lbr.debugctl_in", l2.rsi, 0);
+    check_eq("svm-features.lbr.from_in", l2.rdi, 0x12345678);
+    check_eq("svm-features.lbr.debugctl_out", vmcb.save.dbgctl, DEBUGCTL_BTF);
+    check_eq("svm-features.lbr.from_out", vmcb.save.br_from, 0x12345678);
+    check_eq("svm-features.lbr.to_out", vmcb.save.br_to, 0x23456789);
+    check_eq("svm-features.lbr.of_l1", rdmsr(MSR_IA32_DEBUGCTL), DEBUGCTL_BTF);
+    /* A group with a clean bit of its own. */
+    wrmsr(MSR_IA32_DEBUGCTL, 0);
+    vmcb.control.clean = ~(u32)CLEAN_LBR;
+    vmcb.save.dbgctl = 0;
+    vmcb.save.br_from = 0x3456789a;
+    check_eq("svm-features.lbr.changed_exit", svm_run(&code_lbr), VMEXIT_VMMCALL);
+    check_eq("svm-features.lbr.changed_debugctl", l2.rsi, 0);
+    check_eq("svm-features.lbr.changed_from", l2.rdi, 0x3456789a);
+    check_eq("svm-features.lbr.of_l1_still", rdmsr(MSR_IA32_DEBUGCTL), 0);
+    /* L2's branches are its own. */
+    prepare_lbr(LBR_VIRTUALIZATION_ENABLE);
+    check_eq("svm-features.lbr.branch_exit", svm_run(&code_branch), VMEXIT_VMMCALL);
+    check_eq("svm-features.lbr.branch_from", vmcb.save.br_from, (u64)code_branch.at);
+    check_eq("svm-features.lbr.branch_to", vmcb.save.br_to, (u64)code_branch.at + JMP_BYTES + 1);
+    /* Without it, L1 and L2 share them. */
+    prepare_lbr(0);
+    check_eq("svm-features.lbr.shared_exit", svm_run(&code_lbr), VMEXIT_VMMCALL);
+    check_eq("svm-features.lbr.shared", rdmsr(MSR_IA32_DEBUGCTL), DEBUGCTL_BTF);
+    check_eq("svm-features.lbr.untouched", vmcb.save.br_from, 0x12345678);
+    wrmsr(MSR_IA32_DEBUGCTL, 0);
+}
+
 void group_svm_features(void)
 {
     if (!svm_start("svm-features"))
         return;
     check_tsc_ratio();
     check_virtual_nmi();
+    check_lbr();
     svm_stop();
 }

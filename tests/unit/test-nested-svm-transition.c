@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What passes between vmcb12, vmcb02 and the CPU at VMRUN and VMEXIT where the CPU does the work for L2: the
- * TSC ratio, and virtual NMIs among real ones. The test plays the CPU: it writes into vmcb02 what an exit
- * would. Source: APM vol. 2 15.21.10, 15.30.5.
+ * TSC ratio, virtual NMIs among real ones, and LBR virtualization. The test plays the CPU: it writes into
+ * vmcb02 what an exit would. Source: APM vol. 2 15.21.10, 15.23, 15.30.5.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -147,6 +147,8 @@ static int set_up(void **state)
         .physical_limit = BIT(40), .efer_valid = EFER_SVME | EFER_LME | EFER_LMA, .cr4_valid = BITS(12, 0)};
     nested.facts.virtual_nmi = true;
     nested.v_intr_for_l2 = svm_v_intr_for_l2(true);
+    nested.lbr_control_for_l2 = svm_lbr_control_for_l2(true, true);
+    vmcb.control.lbr_control = LBR_VIRTUALIZATION_ENABLE;
     svm_own_intercepts(nested.own_intercepts);
     vmcb12.save.efer = EFER_SVME | EFER_LME | EFER_LMA;
     vmcb12.save.cr0 = CR0_PG | CR0_PE;
@@ -455,6 +457,128 @@ static void test_delivery_of_virtual_nmi_goes_on(void **state)
     assert_int_equal(vmcb02.control.v_intr, V_NMI_ENABLE);
 }
 
+/* --- LBR virtualization --- */
+
+static void set_lbr(struct vmcb *of, u64 value)
+{
+    of->save.dbgctl = value;
+    of->save.br_from = value + 1;
+    of->save.br_to = value + 2;
+    of->save.last_excp_from = value + 3;
+    of->save.last_excp_to = value + 4;
+}
+
+static void assert_lbr(const struct vmcb *of, u64 value)
+{
+    assert_int_equal(of->save.dbgctl, value);
+    assert_int_equal(of->save.br_from, value + 1);
+    assert_int_equal(of->save.br_to, value + 2);
+    assert_int_equal(of->save.last_excp_from, value + 3);
+    assert_int_equal(of->save.last_excp_to, value + 4);
+}
+
+/* A run of L2, which has `before` and leaves `after`. Umbra has the CPU switch in any case. */
+static void run_lbr(u64 before, u64 after)
+{
+    assert_true(run());
+    assert_int_not_equal(vmcb02.control.lbr_control & LBR_VIRTUALIZATION_ENABLE, 0);
+    assert_lbr(&vmcb02, before);
+    set_lbr(&vmcb02, after);
+    vmcb.control.clean = CLEAN_KNOWN;
+    exit_by(VMEXIT_VMMCALL);
+}
+
+static void test_lbr_shared(void **state)
+{
+    (void)state;
+    set_lbr(&vmcb, 0x100);
+    set_lbr(&vmcb12, 0x200);
+    run_lbr(0x100, 0x300);
+    assert_lbr(&vmcb, 0x300);
+    assert_int_equal(vmcb.control.clean & CLEAN_LBR, 0);
+    assert_lbr(&vmcb12, 0x200);
+    /* L1 changes its own, which no clean bit of vmcb12 tells. */
+    set_lbr(&vmcb, 0x400);
+    vmcb12.control.clean = ~0u;
+    run_lbr(0x400, 0x500);
+    assert_lbr(&vmcb, 0x500);
+    assert_int_equal(vmcb02.control.clean & CLEAN_LBR, CLEAN_LBR);
+    assert_true(run());
+    assert_int_equal(vmcb02.control.clean & CLEAN_LBR, 0);
+}
+
+static void test_lbr_virtualized(void **state)
+{
+    (void)state;
+    set_lbr(&vmcb, 0x100);
+    set_lbr(&vmcb12, 0x200);
+    vmcb12.control.lbr_control = LBR_VIRTUALIZATION_ENABLE;
+    run_lbr(0x200, 0x300);
+    assert_lbr(&vmcb12, 0x300);
+    assert_lbr(&vmcb, 0x100);
+    /* Clean: as L2 left it, whatever is in vmcb12; else what is there. */
+    set_lbr(&vmcb12, 0x400);
+    vmcb12.control.clean = ~0u;
+    run_lbr(0x300, 0x310);
+    assert_lbr(&vmcb12, 0x310);
+    set_lbr(&vmcb12, 0x500);
+    vmcb12.control.clean = ~(u32)CLEAN_LBR;
+    run_lbr(0x500, 0x600);
+    assert_lbr(&vmcb12, 0x600);
+    assert_lbr(&vmcb, 0x100);
+    /* Switched off and on again: nothing of before counts. */
+    vmcb12.control.clean = ~0u;
+    vmcb12.control.lbr_control = 0;
+    run_lbr(0x100, 0x110);
+    assert_lbr(&vmcb, 0x110);
+    assert_lbr(&vmcb12, 0x600);
+    set_lbr(&vmcb12, 0x700);
+    vmcb12.control.lbr_control = LBR_VIRTUALIZATION_ENABLE;
+    run_lbr(0x700, 0x800);
+    assert_lbr(&vmcb12, 0x800);
+    assert_lbr(&vmcb, 0x110);
+}
+
+/* Umbra's step takes BTF from whoever runs, and gives it back to him. */
+static void test_lbr_and_step(void **state)
+{
+    enum { BTF = 2 };
+
+    (void)state;
+    set_lbr(&vmcb, 0x100);
+    set_lbr(&vmcb12, 0x200 + BTF);
+    vmcb12.control.lbr_control = LBR_VIRTUALIZATION_ENABLE;
+    assert_true(run());
+    svm_step_begin(&svm);
+    assert_int_equal(vmcb02.save.dbgctl, 0x200);
+    vmcb02.save.dr6 |= 0x4000;
+    exit_by(VMEXIT_EXCP0 + EXC_DB);
+    assert_lbr(&vmcb02, 0x200 + BTF);
+    svm_step_begin(&svm);
+    exit_by(VMEXIT_VMMCALL); /* in the middle */
+    assert_false(vcpu.l2_running);
+    assert_lbr(&vmcb12, 0x200 + BTF);
+    assert_lbr(&vmcb, 0x100);
+}
+
+static void test_lbr_unknown(void **state)
+{
+    (void)state;
+    svm_features.lbr_virtualization = false;
+    nested.lbr_control_for_l2 = svm_lbr_control_for_l2(false, true);
+    vmcb.control.lbr_control = 0;
+    set_lbr(&vmcb, 0x100);
+    set_lbr(&vmcb12, 0x200);
+    vmcb12.control.lbr_control = LBR_VIRTUALIZATION_ENABLE | VMLOAD_VIRTUALIZATION_ENABLE;
+    vmcb12.control.nested_control = 0;
+    assert_true(run());
+    assert_int_equal(vmcb02.control.lbr_control, 0);
+    set_lbr(&vmcb02, 0x300);
+    exit_by(VMEXIT_VMMCALL);
+    assert_lbr(&vmcb, 0x100);
+    assert_lbr(&vmcb12, 0x200);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -470,6 +594,10 @@ int main(void)
         cmocka_unit_test_setup(test_nmi_at_the_end_of_a_step, two_cpus),
         cmocka_unit_test_setup(test_lent_gif_holds_virtual_nmis, set_up),
         cmocka_unit_test_setup(test_delivery_of_virtual_nmi_goes_on, two_cpus),
+        cmocka_unit_test_setup(test_lbr_shared, set_up),
+        cmocka_unit_test_setup(test_lbr_virtualized, set_up),
+        cmocka_unit_test_setup(test_lbr_and_step, set_up),
+        cmocka_unit_test_setup(test_lbr_unknown, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
