@@ -259,11 +259,12 @@ bool hostile_l2_tables_reachable(void)
     return tables_reachable;
 }
 
-static u64 l2_leaf(unsigned page)
+/* For an entry of L2's last table. */
+static u64 l2_leaf(u64 address, u64 rights)
 {
-    if (!tables_reachable && page >= PAGE_L2_TABLES && page < PAGE_L2_TABLES + L2_TABLES)
+    if (!tables_reachable && address - play_page(PAGE_L2_TABLES) < L2_TABLES * PAGE_SIZE)
         return 0;
-    return play_page(page) | PTE_P | PTE_W;
+    return address | rights;
 }
 
 void hostile_write_l2_tables(bool reachable)
@@ -287,7 +288,7 @@ void hostile_write_l2_tables(bool reachable)
     *(u64 *)play_page(PDPT) = play_page(DIRECTORY) | USER_RW;
     ((u64 *)play_page(DIRECTORY))[PLAYGROUND >> 21] = play_page(TABLE) | USER_RW;
     for (unsigned i = 0; i < 512; i++) {
-        table[i] = l2_leaf(i) | (hostile_chance(50) ? PTE_U : 0);
+        table[i] = l2_leaf(play_page(i), PTE_P | PTE_W | (hostile_chance(50) ? PTE_U : 0));
         ((u32 *)play_page(LEGACY_TABLE))[(PLAYGROUND >> PAGE_SHIFT) % 1024 + i] = (u32)table[i];
     }
     *(u64 *)play_page(PAE_PDPT) = play_page(DIRECTORY) | PTE_P;
@@ -295,7 +296,7 @@ void hostile_write_l2_tables(bool reachable)
     *legacy = (u32)(reachable ? align_down(PLAYGROUND, MIB(4)) | PTE_PS : play_page(LEGACY_TABLE)) | USER_RW;
     /* Some linear pages lead to other guest-physical ones, most of which L1's tables do not map. */
     for (unsigned i = 0; i < 8; i++)
-        table[PAGE_DATA + hostile_below(4)] = (hostile_page() & BITS(38, 12)) | PTE_P | PTE_U;
+        table[PAGE_DATA + hostile_below(4)] = l2_leaf(hostile_page() & BITS(38, 12), PTE_P | PTE_U);
 }
 
 static void write_gate(u64 *idt, unsigned vector)
