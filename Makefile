@@ -197,6 +197,8 @@ unit-shadow-asan := $(shadow-world)
 unit-flags-shadow-asan := -DSHADOW_DEFAULT_STEPS=6000
 UNIT_TESTS += shadow-cases
 unit-shadow-cases := $(shadow-world)
+UNIT_TESTS += shadow-progress
+unit-shadow-progress := $(shadow-world)
 # Several CPUs at once, each a thread.
 UNIT_TESTS += shadow-threads
 unit-shadow-threads := $(wildcard nested/shadow*.c) mm/tdp.c mm/tdp-format.c mm/mtrr.c mm/frame.c $(paging-core)

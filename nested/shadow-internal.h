@@ -151,7 +151,7 @@ struct shadow_state {
     struct tdp_leaf own_leaf; /* of the last look into Umbra's own map; target: of its start */
     u64 own_leaf_start, own_changes;
     struct {
-        u64 page, rip;
+        u64 page, rip, fault; /* fault: its number */
         u32 access, count;
     } repeated;
     struct shadow_statistics statistics;

@@ -345,24 +345,6 @@ static void a_lent_page_goes_again(void **state)
     assert_int_equal(hardware_access(&use, &read), HARDWARE_FAULT);
 }
 
-static void no_progress_is_reported(void **state)
-{
-    const struct shadow_access access = {.access = ACCESS_READ, .rip = 5};
-    unsigned count = 0, flushes = 0;
-
-    (void)state;
-    world_make(&ept_plan);
-    assert_true(world_map(0, 0, 1, GIB(1)));
-    enter(0);
-    while (shadow_fault(world.shadow, &world.cpu, use.use.handle, &access, &result) == SHADOW_FILLED) {
-        enter(0);
-        flushes += use.use.flush_tables;
-        assert_in_range(++count, 1, SHADOW_REPEAT_LIMIT + 2);
-    }
-    assert_in_range(count, SHADOW_REPEAT_LIMIT - 2, SHADOW_REPEAT_LIMIT + 2);
-    assert_true(flushes > 0);
-}
-
 static void unsupported_roles_touch_nothing(void **state)
 {
     struct shadow_use out;
@@ -666,7 +648,6 @@ int main(void)
         cmocka_unit_test(execute_for_user_and_supervisor_apart),
         cmocka_unit_test(suppressed_virtualization_exceptions),
         cmocka_unit_test(a_lent_page_goes_again),
-        cmocka_unit_test(no_progress_is_reported),
         cmocka_unit_test(unsupported_roles_touch_nothing),
         cmocka_unit_test(the_root_used_least_recently_goes),
         cmocka_unit_test(l2_addresses_are_translated_by_l1),
