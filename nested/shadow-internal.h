@@ -118,7 +118,9 @@ struct shadow {
     u64 own_changes; /* tdp->changes that all trees know of */
     /* Numbers the writes to L1's tables that were noticed; by a hash of the frame, the last one there. */
     u64 writes, *written;
+    u16 *table_count; /* by the same hash: pages of kind TABLE that are tracked there */
     u32 written_mask;
+    u64 events; /* counts, when it is done, what makes a struct shadow_watch void */
     /* One bit per 4-KByte and per 2-MByte page of L1's RAM that some L2 may have been able to write to. */
     u64 *writable_4k, *writable_2m;
     u32 news;         /* counts the bits that were set */
@@ -139,6 +141,23 @@ struct shadow_tag {
                    it since */
 };
 
+/*
+ * What the last shadow_synchronise() of a CPU has left: the entries of Umbra's own map whose D flags tell
+ * whether L1 writes to the root's tables. As long as none is set, no write was noticed in another way, no
+ * table has become one, and L2 can write to no more of them (these are the events), there is nothing to
+ * compare.
+ */
+struct shadow_watch {
+    const u64 **entry; /* a multiple of SHADOW_WATCH_STEP; room for all pages and a word of `tracked` more */
+    u32 *owed;         /* pages of one level that are to be compared */
+    u32 count, owed_count;
+    u32 handle; /* of the root */
+    u64 events, changes;
+    bool complete, impossible; /* impossible: there is more to know than these flags tell */
+    bool written;              /* some of `owed` only because it was; others always are */
+};
+enum { SHADOW_WATCH_STEP = 8 };
+
 /* What struct shadow_cpu is inside. Other CPUs read `inside`, `root_page` and `next` only. */
 struct shadow_state {
     u32 inside;            /* odd: in a section; it changes with each */
@@ -148,6 +167,7 @@ struct shadow_state {
     struct shadow_state *next;
     void *owner; /* for config.shoot_down */
     u64 stale;   /* EPT, one bit for each slot: L1 has invalidated here what may come from the root */
+    struct shadow_watch watch;
     struct tdp_leaf own_leaf; /* of the last look into Umbra's own map; target: of its start */
     u64 own_leaf_start, own_changes;
     struct {
@@ -263,6 +283,7 @@ static inline void shadow_note_write(struct shadow *shadow, u16 index)
 
     while (last < number && !atomic_cas(&shadow->written[index], last, number))
         last = atomic_load(&shadow->written[index]);
+    atomic_add(&shadow->events, 1);
 }
 
 /* L2 becomes able to write [address, address + bytes) of L1's memory; bytes: 4 KByte, 2 MByte, 1 GByte.
@@ -348,6 +369,9 @@ u64 shadow_source_address(const struct shadow *shadow, const struct shadow_page 
  * CPU; not in a section.
  */
 void shadow_synchronise(struct shadow *shadow, struct shadow_state *cpu, struct shadow_root *root);
+/* Would shadow_synchronise() find nothing to do? True only if that is certain. Not in a section. */
+bool shadow_is_unchanged(const struct shadow *shadow, struct shadow_state *cpu,
+                         const struct shadow_root *root);
 
 /* --- shadow-root.c --- */
 

@@ -96,11 +96,14 @@ void shadow_track(struct shadow *shadow, u32 number)
     u64 *dirty = frames ? tdp_track(shadow->config.tdp, gpa(table)) : NULL;
     atomic_release(&page->dirty, dirty);
     atomic_poke(&page->seen, 0);
-    atomic_or(&root->tracked[page->level][number / 64], BIT(number % 64));
+    u64 *tracked = &root->tracked[page->level][number / 64];
+    if ((atomic_or(tracked, BIT(number % 64)) >> number % 64 & 1) == 0)
+        atomic_add(&shadow->table_count[page->written], 1);
     atomic_or(&root->tracked_words[page->level], BIT(number / 64 % 64));
     /* Who lets L2 write sets the bit first and looks for pages then: one of the two sees the other. */
     if (shadow_may_be_written(shadow, table))
         atomic_poke(&page->dirty, NULL);
+    atomic_add(&shadow->events, 1);
 }
 
 static void untrack(struct shadow *shadow, u32 number)
@@ -108,6 +111,7 @@ static void untrack(struct shadow *shadow, u32 number)
     const struct shadow_page *page = &shadow->pages[number];
 
     atomic_and(&shadow->root[page->root].tracked[page->level][number / 64], ~BIT(number % 64));
+    atomic_add(&shadow->table_count[page->written], -1);
 }
 
 /* --- what L2 may write to --- */
@@ -125,13 +129,30 @@ bool shadow_may_be_written(const struct shadow *shadow, u64 address)
            test_bit(shadow->writable_2m, address / MIB(2));
 }
 
-/* NOLINTNEXTLINE(readability-non-const-parameter): the builtin writes *bits, unseen by the checker. */
-static void set_bit(struct shadow *shadow, u64 *bits, u64 n)
+/* May a table be in that page, or in one of those of 2 MByte? */
+static bool may_have_table(const struct shadow *shadow, u64 address, u64 bytes)
 {
+    return bytes != PAGE_SIZE ||
+           atomic_load(&shadow->table_count[shadow_written_index(shadow, address)]) != 0;
+}
+
+/*
+ * It is no news where no table is; who tracks one counts it, and looks at the bit then. An event is counted
+ * before the bit is there, which other CPUs may act upon, and after, for a watch that began meanwhile.
+ */
+static void set_bit(struct shadow *shadow, u64 *bits, u64 address, u64 bytes)
+{
+    u64 n = address / bytes;
+
     if (test_bit(bits, n))
         return;
+    if (may_have_table(shadow, address, bytes))
+        atomic_add(&shadow->events, 1);
     atomic_or(&bits[n / 64], BIT(n % 64));
-    atomic_add(&shadow->news, 1);
+    if (may_have_table(shadow, address, bytes)) {
+        atomic_add(&shadow->news, 1);
+        atomic_add(&shadow->events, 1);
+    }
 }
 
 void shadow_mark_writable(struct shadow *shadow, u64 address, u64 bytes)
@@ -139,10 +160,10 @@ void shadow_mark_writable(struct shadow *shadow, u64 address, u64 bytes)
     u64 limit = shadow->config.memory_limit;
 
     if (bytes == PAGE_SIZE && address < limit)
-        set_bit(shadow, shadow->writable_4k, address >> PAGE_SHIFT);
+        set_bit(shadow, shadow->writable_4k, address, PAGE_SIZE);
     else if (bytes != PAGE_SIZE)
         for (u64 at = address; at < min_u64(address + bytes, limit); at += MIB(2))
-            set_bit(shadow, shadow->writable_2m, at / MIB(2));
+            set_bit(shadow, shadow->writable_2m, at, MIB(2));
 }
 
 /* --- slots --- */

@@ -40,10 +40,11 @@ static bool carve_pages(struct shadow *shadow)
     shadow->next = carve(pages * sizeof(u32));
     shadow->source = carve(pages * sizeof(*shadow->source));
     shadow->written = carve(counts * sizeof(u64));
+    shadow->table_count = carve(counts * sizeof(u16));
     shadow->writable_4k = carve(limit / PAGE_SIZE / 8 + 8);
     shadow->writable_2m = carve(limit / MIB(2) / 8 + 8);
     if (shadow->pages == NULL || shadow->next == NULL || shadow->source == NULL || shadow->written == NULL ||
-        shadow->writable_4k == NULL || shadow->writable_2m == NULL ||
+        shadow->table_count == NULL || shadow->writable_4k == NULL || shadow->writable_2m == NULL ||
         !frame_alloc_contiguous(pages, &tables) || !frame_alloc_contiguous(pages, &snapshots))
         return false;
     shadow->tables = tables.raw;
@@ -114,6 +115,8 @@ void shadow_cpu_init(struct shadow *shadow, struct shadow_cpu *storage, u16 firs
         .pinned = SHADOW_NONE,
         .root_page = SHADOW_NONE,
         .owner = owner,
+        .watch.entry = carve((shadow->config.pages + 64 + SHADOW_WATCH_STEP) * sizeof(u64 *)),
+        .watch.owed = carve(shadow->config.pages * sizeof(u32)),
     };
     spin_lock(&shadow->lock);
     cpu->next = shadow->cpus;
@@ -449,29 +452,48 @@ static struct shadow_tag *find_tag(struct shadow_state *cpu, u32 handle, u32 l1_
     return oldest;
 }
 
-/* Does the answer of the last shadow_acquire() hold? */
-static bool nothing_owed(const struct shadow *shadow, const struct shadow_state *cpu,
-                         const struct shadow_tag *tag)
+/* Does the answer of the last shadow_acquire() hold, but for what L1 has invalidated since? */
+static inline bool answer_holds(const struct shadow *shadow, const struct shadow_state *cpu,
+                                const struct shadow_tag *tag)
 {
     if (cpu->pinned == SHADOW_NONE)
         return false;
     const struct shadow_root *root = &shadow->root[cpu->pinned];
-    return tag->generation == atomic_acquire(&root->generation) && !tag->flush_linear &&
-           (cpu->stale >> cpu->pinned & 1) == 0 && root->handle == tag->handle &&
+    return tag->generation == atomic_acquire(&root->generation) && root->handle == tag->handle &&
            atomic_acquire(&root->page) == cpu->root_page &&
            atomic_acquire(&shadow->own_changes) == atomic_acquire(&shadow->config.tdp->changes);
 }
 
-bool shadow_renew(const struct shadow *shadow, struct shadow_cpu *storage)
+static inline bool is_stale(const struct shadow_state *cpu, const struct shadow_tag *tag)
+{
+    return (cpu->stale >> cpu->pinned & 1) != 0 || tag->stale;
+}
+
+unsigned shadow_renew(const struct shadow *shadow, struct shadow_cpu *storage)
 {
     struct shadow_state *cpu = shadow_state_of(storage);
     struct shadow_tag *tag = &cpu->tag[cpu->last];
+    unsigned renewal = SHADOW_RENEWED;
 
     cpu->clock++;
-    if (!nothing_owed(shadow, cpu, tag))
-        return false;
+    if (!answer_holds(shadow, cpu, tag))
+        return SHADOW_EXPIRED;
     tag->used = cpu->clock;
-    return true;
+    if (!is_stale(cpu, tag) && !tag->flush_linear)
+        return SHADOW_RENEWED;
+    if (is_stale(cpu, tag)) {
+        const struct shadow_root *root = &shadow->root[cpu->pinned];
+        if (table_levels(root->key.role) > SHADOW_LEVELS || !shadow_is_unchanged(shadow, cpu, root))
+            return SHADOW_EXPIRED;
+        cpu->stale &= ~BIT(cpu->pinned);
+        tag->stale = false;
+        renewal |= SHADOW_FLUSH_TABLES;
+    }
+    if (tag->flush_linear)
+        renewal |= SHADOW_FLUSH_LINEAR;
+    tag->flush_linear = false;
+    cpu->statistics.flushes++;
+    return renewal;
 }
 
 /* The tag that was used last, if it still is the one and nothing is to be done. */
@@ -480,7 +502,7 @@ static bool reuse_last(const struct shadow *shadow, struct shadow_state *cpu, co
 {
     struct shadow_tag *tag = &cpu->tag[cpu->last];
 
-    if (!nothing_owed(shadow, cpu, tag) || tag->l1_tag != l1_tag ||
+    if (!answer_holds(shadow, cpu, tag) || is_stale(cpu, tag) || tag->flush_linear || tag->l1_tag != l1_tag ||
         !key_is(&shadow->root[cpu->pinned], key, table_of(key)))
         return false;
     tag->used = cpu->clock;
@@ -497,8 +519,7 @@ static bool reuse_last(const struct shadow *shadow, struct shadow_state *cpu, co
 static bool owes_synchronisation(const struct shadow_state *cpu, const struct shadow_root *root,
                                  const struct shadow_tag *tag, bool made, bool known)
 {
-    return (cpu->stale >> cpu->pinned & 1) != 0 || tag->stale ||
-           (made && (!known || role_has(root->key.role, ROLE_NPT)));
+    return is_stale(cpu, tag) || (made && (!known || role_has(root->key.role, ROLE_NPT)));
 }
 
 enum shadow_acquire_status shadow_acquire(struct shadow *shadow, struct shadow_cpu *storage,
@@ -523,7 +544,7 @@ enum shadow_acquire_status shadow_acquire(struct shadow *shadow, struct shadow_c
     tag->stale = false;
     if (!renew(shadow, cpu, root))
         return SHADOW_NO_PAGES;
-    if (owed)
+    if (owed && !shadow_is_unchanged(shadow, cpu, root))
         shadow_synchronise(shadow, cpu, root);
 
     /* Before the page is read: a newer page with an older generation is flushed once too often. */

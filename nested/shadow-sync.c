@@ -31,20 +31,99 @@ static bool source_changed(const struct shadow *shadow, const struct shadow_page
     return status != MEMORY_OK || now != expected;
 }
 
-static void compare_page(struct shadow *shadow, struct shadow_state *cpu, u32 number)
+/* Words are read by one instruction each, of which there are enough in any case. */
+
+/* The word's bits, too. */
+static inline u64 or_word(u64 bits, const u64 *word)
+{
+    __asm__ volatile("orq %1, %0" : "+r"(bits) : "m"(*word) : "cc", "memory");
+    return bits;
+}
+
+/* The bits in which two words differ, too. */
+static inline u64 or_difference(u64 bits, const u64 *a, const u64 *b)
+{
+    u64 word;
+
+    __asm__ volatile("movq %1, %0; xorq %2, %0" : "=&r"(word) : "m"(*a), "m"(*b) : "cc", "memory");
+    return bits | word;
+}
+
+enum { GROUP = 8, LARGE_GROUP = 32 };
+
+static inline __attribute__((always_inline)) bool some_present(const u64 *slots, unsigned count)
+{
+    u64 bits = 0;
+
+#pragma GCC unroll 32
+    for (unsigned i = 0; i < count; i++)
+        bits = or_word(bits, &slots[i]);
+    return slot_present(bits);
+}
+
+static inline bool some_differ(const u64 *sources, const u64 *snapshots)
+{
+    u64 bits = 0;
+
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < GROUP; i++)
+        bits = or_difference(bits, &sources[i], &snapshots[i]);
+    return bits != 0;
+}
+
+/* L1's table, if it is in the window and each of its entries stands for one of the page's; or NULL. */
+static const u64 *source_in_window(const struct shadow *shadow, const struct shadow_page *page)
+{
+    const struct paging_memory *memory = shadow->config.memory;
+    u64 source = page->identity.source, offset = source - memory->window_start;
+
+    if (role_format(shadow->root[page->root].key.role) == PAGING_32BIT || source % PAGE_SIZE != 0 ||
+        offset >= memory->window_bytes)
+        return NULL;
+    return (const void *)(memory->window + offset);
+}
+
+static __attribute__((noinline)) void compare_group(struct shadow *shadow, struct shadow_state *cpu,
+                                                    u32 number, unsigned first)
 {
     const struct shadow_page *page = &shadow->pages[number];
     const u64 *table = shadow_table(shadow, number);
     const u64 *snapshot = shadow_snapshot(shadow, number);
 
-    cpu->statistics.tables_compared++;
-    for (unsigned slot = 0; slot < SHADOW_ENTRIES; slot++) {
+    for (unsigned slot = first; slot < first + GROUP; slot++) {
         u64 entry = atomic_acquire(&table[slot]);
         if (!slot_present(entry) || !source_changed(shadow, page, slot, atomic_peek(&snapshot[slot])))
             continue;
         cpu->statistics.entries_dropped += shadow_entry_drop(shadow, number, slot, entry);
     }
 }
+
+static void compare_large_group(struct shadow *shadow, struct shadow_state *cpu, u32 number, unsigned first,
+                                const u64 *source)
+{
+    const u64 *table = shadow_table(shadow, number);
+    const u64 *snapshot = shadow_snapshot(shadow, number);
+
+    for (unsigned slot = first; slot < first + LARGE_GROUP; slot += GROUP) {
+        if (some_present(&table[slot], GROUP) &&
+            (source == NULL || some_differ(&source[slot], &snapshot[slot])))
+            compare_group(shadow, cpu, number, slot);
+    }
+}
+
+static void compare_page(struct shadow *shadow, struct shadow_state *cpu, u32 number)
+{
+    const u64 *table = shadow_table(shadow, number), *end = table + SHADOW_ENTRIES;
+    const u64 *source = source_in_window(shadow, &shadow->pages[number]);
+
+    cpu->statistics.tables_compared++;
+    for (const u64 *slots = table; slots < end; slots += LARGE_GROUP) {
+        if (some_present(slots, LARGE_GROUP))
+            compare_large_group(shadow, cpu, number, (unsigned)(slots - table), source);
+    }
+}
+
+enum { EVENTS_OF_HARVEST = 2 };
 
 /*
  * The flag is cleared, and what it has told is noted: before, for those who come to see the flag clear and
@@ -57,26 +136,26 @@ static void harvest(struct shadow *shadow, const struct shadow_page *page, u64 *
     shadow_note_write(shadow, page->written);
 }
 
-enum { NOTHING_OWED = 0, COMPARISON_OWED = 1, SHOOTDOWN_OWED = 2 };
-
-static __attribute__((noinline)) unsigned look_closer(struct shadow *shadow, const struct shadow_page *page)
+/*
+ * A page that is to be compared. What is noted here are no events for the watch: unless the table may be that
+ * of another page, too, which has not been looked at since. Returns what is to be watched, or NULL.
+ */
+static __attribute__((noinline)) const u64 *look_closer(struct shadow *shadow, struct shadow_watch *watch,
+                                                        const struct shadow_page *page)
 {
     u64 *dirty = atomic_acquire(&page->dirty);
 
+    watch->owed[watch->owed_count++] = (u32)(page - shadow->pages);
+    if (dirty == NULL || atomic_load(&shadow->table_count[page->written]) > 1)
+        watch->impossible = true;
     if (dirty == NULL)
-        return COMPARISON_OWED;
-    if (tdp_is_dirty(shadow->config.tdp, dirty))
+        return NULL;
+    watch->written = true;
+    if (tdp_is_dirty(shadow->config.tdp, dirty)) {
         harvest(shadow, page, dirty);
-    return COMPARISON_OWED | SHOOTDOWN_OWED;
-}
-
-/* The flag is read before the number. `flag`: D of Umbra's own map. */
-static inline bool is_unwritten(const struct shadow_page *page, u64 flag, const u64 *written)
-{
-    const u64 *dirty = atomic_peek(&page->dirty);
-
-    return dirty != NULL && (atomic_acquire(dirty) & flag) == 0 &&
-           atomic_load(&written[page->written]) <= atomic_peek(&page->seen);
+        watch->events += EVENTS_OF_HARVEST;
+    }
+    return dirty;
 }
 
 /* Which of these pages can L2 write by now? */
@@ -89,69 +168,90 @@ static void distrust(struct shadow *shadow, u64 bits, struct shadow_page *pages)
     }
 }
 
-/* What is owed for the pages of one word of `tracked`. */
-static unsigned look_at_word(struct shadow *shadow, struct shadow_state *cpu, const u64 *word,
-                             struct shadow_page *pages, bool news)
+static void begin_watch(const struct shadow *shadow, const struct shadow_root *root,
+                        struct shadow_watch *watch)
 {
-    const u64 *written = shadow->written;
-    u64 flag = shadow->format.format == TDP_NPT ? PTE_D : EPTE_D;
-    unsigned owed = NOTHING_OWED;
+    watch->count = 0;
+    watch->complete = watch->impossible = false;
+    watch->handle = root->handle;
+    watch->events = atomic_load(&shadow->events);
+    watch->changes = atomic_load(&shadow->own_changes);
+}
 
+/* The last one stands there more than once, to make the number even. */
+static void complete_watch(struct shadow_watch *watch)
+{
+    if (watch->count == 0 || watch->impossible)
+        return;
+    for (; watch->count % SHADOW_WATCH_STEP != 0; watch->count++)
+        watch->entry[watch->count] = watch->entry[watch->count - 1];
+    watch->complete = true;
+}
+
+/* Which pages of one word of `tracked` are to be compared; all that have an entry are watched. */
+static void look_at_word(struct shadow *shadow, struct shadow_state *cpu, const u64 *word,
+                         struct shadow_page *pages, bool news)
+{
+    struct shadow_watch *watch = &cpu->watch;
+    const u64 *written = shadow->written, **watched;
+    u64 flag = shadow->format.format == TDP_NPT ? PTE_D : EPTE_D;
+
+    /* Pages that move while this goes on may be seen at two levels. */
+    if (watch->count > shadow->config.pages) {
+        watch->count = 0;
+        watch->impossible = true;
+    }
+    watched = &watch->entry[watch->count];
     shadow_enter(cpu);
     u64 bits = atomic_load(word);
     if (news)
         distrust(shadow, bits, pages);
     for (; bits != 0; bits &= bits - 1) {
-        const struct shadow_page *page = &pages[__builtin_ctzll(bits)];
-        if (__builtin_expect(!is_unwritten(page, flag, written), 0))
-            owed |= look_closer(shadow, page);
+        const struct shadow_page *page = &pages[(u32)__builtin_ctzll(bits)];
+        const u64 *dirty = atomic_peek(&page->dirty);
+        /* The flag is read before the number. */
+        if (__builtin_expect(dirty == NULL || (atomic_acquire(dirty) & flag) != 0 ||
+                                 atomic_load(&written[page->written]) > atomic_peek(&page->seen),
+                             0)) {
+            dirty = look_closer(shadow, watch, page);
+            if (dirty == NULL)
+                continue;
+        }
+        *watched++ = dirty;
     }
     shadow_leave(cpu);
-    return owed;
+    watch->count = (u32)(watched - watch->entry);
 }
 
-static unsigned look_at_level(struct shadow *shadow, struct shadow_state *cpu, struct shadow_root *root,
-                              unsigned level, bool news)
+static void look_at_level(struct shadow *shadow, struct shadow_state *cpu, struct shadow_root *root,
+                          unsigned level, bool news)
 {
     u32 words = (shadow->config.pages + 63) / 64;
-    unsigned owed = NOTHING_OWED;
 
+    cpu->watch.owed_count = 0;
+    cpu->watch.written = false;
     for (u64 bits = atomic_load(&root->tracked_words[level]); bits != 0; bits &= bits - 1) {
         for (u32 word = (u32)__builtin_ctzll(bits); word < words; word += 64)
-            owed |= look_at_word(shadow, cpu, &root->tracked[level][word], &shadow->pages[(size_t)word * 64],
-                                 news);
+            look_at_word(shadow, cpu, &root->tracked[level][word], &shadow->pages[(size_t)word * 64], news);
     }
-    return owed;
 }
 
-/* A page that is not tracked any more needs no comparison. */
-static void compare_if_owed(struct shadow *shadow, struct shadow_state *cpu, const u64 *word, u32 number,
-                            u64 noticed)
-{
-    struct shadow_page *page = &shadow->pages[number];
-
-    shadow_enter(cpu);
-    if ((atomic_acquire(word) & BIT(number % 64)) != 0 &&
-        (atomic_peek(&page->dirty) == NULL ||
-         (noticed != 0 && atomic_load(&shadow->written[page->written]) > atomic_peek(&page->seen)))) {
-        compare_page(shadow, cpu, number);
-        if (noticed != 0)
-            atomic_release(&page->seen, noticed);
-    }
-    shadow_leave(cpu);
-}
-
-/* `noticed`: the last write that was noticed before the shoot-down and the wait; 0: there were none of them.
+/*
+ * A page that is not tracked any more, or of another root or level by now, needs no comparison. `noticed`:
+ * the last write that was noticed before the shoot-down and the wait; 0: there were none of them.
  */
-static void compare_level(struct shadow *shadow, struct shadow_state *cpu, const struct shadow_root *root,
-                          unsigned level, u64 noticed)
+static void compare_owed(struct shadow *shadow, struct shadow_state *cpu, const struct shadow_root *root,
+                         unsigned level, u64 noticed)
 {
-    u32 words = (shadow->config.pages + 63) / 64;
-
-    for (u32 i = 0; i < words; i++) {
-        const u64 *word = &root->tracked[level][i];
-        for (u64 bits = atomic_acquire(word); bits != 0; bits &= bits - 1)
-            compare_if_owed(shadow, cpu, word, i * 64 + (u32)__builtin_ctzll(bits), noticed);
+    for (u32 i = 0; i < cpu->watch.owed_count; i++) {
+        u32 number = cpu->watch.owed[i];
+        shadow_enter(cpu);
+        if ((atomic_acquire(&root->tracked[level][number / 64]) >> number % 64 & 1) != 0) {
+            compare_page(shadow, cpu, number);
+            if (noticed != 0)
+                atomic_release(&shadow->pages[number].seen, noticed);
+        }
+        shadow_leave(cpu);
     }
 }
 
@@ -167,32 +267,68 @@ static void compare_level(struct shadow *shadow, struct shadow_state *cpu, const
  */
 void shadow_synchronise(struct shadow *shadow, struct shadow_state *cpu, struct shadow_root *root)
 {
+    /* First, so that what comes in meanwhile makes the watch void. */
+    begin_watch(shadow, root, &cpu->watch);
     u32 known = atomic_load(&shadow->news);
     bool news = known != atomic_acquire(&root->news);
 
     cpu->statistics.synchronisations++;
     shadow_wait(shadow, cpu);
     for (unsigned level = root->top_level; level >= 1; level--) {
-        unsigned owed = look_at_level(shadow, cpu, root, level, news);
-        u64 noticed = 0;
-        if (owed == NOTHING_OWED)
+        look_at_level(shadow, cpu, root, level, news);
+        if (cpu->watch.owed_count == 0)
             continue;
-        if ((owed & SHOOTDOWN_OWED) != 0) {
+        u64 noticed = 0;
+        if (cpu->watch.written) {
             noticed = atomic_load(&shadow->writes);
             shadow_shoot_down(shadow, cpu);
             shadow_wait(shadow, cpu);
         }
-        compare_level(shadow, cpu, root, level, noticed);
+        compare_owed(shadow, cpu, root, level, noticed);
     }
     if (news)
         atomic_release(&root->news, known);
+    complete_watch(&cpu->watch);
     shadow_collect(shadow, cpu);
 }
 
+/*
+ * There is nothing to wait for: the look that the watch comes from has waited for those who knew what was in
+ * L1's tables before. The flags are read first, and then the events: who clears a flag counts one before.
+ */
+bool shadow_is_unchanged(const struct shadow *shadow, struct shadow_state *cpu,
+                         const struct shadow_root *root)
+{
+    struct shadow_watch *watch = &cpu->watch;
+    u64 flag = shadow->format.format == TDP_NPT ? PTE_D : EPTE_D, flags = 0;
+
+    if (!watch->complete || watch->handle != root->handle)
+        return false;
+    shadow_enter(cpu);
+    bool valid = watch->changes == atomic_load(&shadow->config.tdp->changes);
+    const u64 *const *end = valid ? watch->entry + watch->count : watch->entry;
+    for (const u64 *const *entry = watch->entry; entry < end; entry += SHADOW_WATCH_STEP) {
+#pragma GCC unroll 8
+        for (unsigned i = 0; i < SHADOW_WATCH_STEP; i++)
+            flags = or_word(flags, entry[i]);
+    }
+    valid = valid && watch->events == atomic_load(&shadow->events);
+    shadow_leave(cpu);
+    watch->complete = valid && (flags & flag) == 0;
+    return watch->complete;
+}
+
+/*
+ * Where no table is, none is noted. One that is tracked while this goes on is compared in any case after its
+ * count was raised; the addition of nothing is one of the two that comes first.
+ */
 void shadow_wrote(struct shadow *shadow, gpa_t address, u64 bytes)
 {
     u64 last = (address.raw + bytes - 1) >> PAGE_SHIFT;
 
-    for (u64 frame = address.raw >> PAGE_SHIFT; bytes != 0 && frame <= last; frame++)
-        shadow_note_write(shadow, shadow_written_index(shadow, frame << PAGE_SHIFT));
+    for (u64 frame = address.raw >> PAGE_SHIFT; bytes != 0 && frame <= last; frame++) {
+        u16 index = shadow_written_index(shadow, frame << PAGE_SHIFT);
+        if (atomic_add(&shadow->table_count[index], 0) != 0)
+            shadow_note_write(shadow, index);
+    }
 }

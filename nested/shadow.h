@@ -144,10 +144,17 @@ enum shadow_acquire_status shadow_acquire(struct shadow *shadow, struct shadow_c
                                           const struct shadow_key *key, u32 l1_tag, struct shadow_use *use);
 
 /*
- * Instead of shadow_acquire() with the same key and tag as the last one on this CPU, if that succeeded: true
- * if its answer still holds, with no flush owed; else shadow_acquire() has to be called.
+ * Instead of shadow_acquire() with the same key and tag as the last one on this CPU, if that succeeded: its
+ * answer still holds, and only the flushes are owed that are told (those of struct shadow_use); or it does
+ * not, and shadow_acquire() has to be called.
  */
-bool shadow_renew(const struct shadow *shadow, struct shadow_cpu *storage);
+enum shadow_renewal {
+    SHADOW_EXPIRED = 0,
+    SHADOW_RENEWED = 1,
+    SHADOW_FLUSH_TABLES = 2, /* besides SHADOW_RENEWED */
+    SHADOW_FLUSH_LINEAR = 4,
+};
+unsigned shadow_renew(const struct shadow *shadow, struct shadow_cpu *storage);
 
 /*
  * For mm/walk.h and mm/linear.h: L1's tables as second stage (linear_context.host and host_root), as they are

@@ -129,8 +129,14 @@ void nested_svm_translate(struct vcpu *vcpu)
 {
     struct nested_svm *nested = nested_svm_of(vcpu);
 
-    if (nested->acquired == nested->slot && shadow_renew(nested->shadow, &nested->shadow_cpu))
+    unsigned renewal =
+        nested->acquired == nested->slot ? shadow_renew(nested->shadow, &nested->shadow_cpu) : SHADOW_EXPIRED;
+    if (__builtin_expect(renewal == SHADOW_RENEWED, true))
         return;
+    if (renewal != SHADOW_EXPIRED) {
+        flush(&nested->slot->vmcb02->control);
+        return;
+    }
     nested->acquired = NULL;
     if (nested_svm_has_np(nested))
         translate_by_shadow(nested, svm_of(vcpu));

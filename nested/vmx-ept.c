@@ -181,12 +181,26 @@ static void use_shadow(struct vcpu *vcpu, struct vmcs02_state *state, const stru
     state->acquired_for = state->active;
 }
 
+static void flush_renewed(const struct vcpu *vcpu, const struct vmcs02 *vmcs02, unsigned renewal)
+{
+    if ((renewal & SHADOW_FLUSH_TABLES) != 0)
+        vmx_flush_ept_pointer(vmcs02->ept_pointer);
+    if ((renewal & SHADOW_FLUSH_LINEAR) != 0 && vmx_of(vcpu)->vpid != 0)
+        vmx_flush_vpid(vmcs02->vpid);
+}
+
 void l2_acquire_tables(struct vcpu *vcpu, struct nested_vmx *nested)
 {
     struct vmcs02_state *state = nested->vmcs02;
 
-    if (state->acquired_for == state->active && shadow_renew(the_shadow, &state->shadow_cpu))
+    unsigned renewal =
+        state->acquired_for == state->active ? shadow_renew(the_shadow, &state->shadow_cpu) : SHADOW_EXPIRED;
+    if (__builtin_expect(renewal == SHADOW_RENEWED, true))
         return;
+    if (renewal != SHADOW_EXPIRED) {
+        flush_renewed(vcpu, state->active, renewal);
+        return;
+    }
     state->acquired_for = NULL;
     if (l1_uses_ept(&nested->vmcs12))
         use_shadow(vcpu, state, &nested->vmcs12);

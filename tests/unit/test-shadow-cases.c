@@ -217,6 +217,46 @@ static void tables_that_l2_can_write_are_compared(void **state)
     assert_int_equal(run(MIB(2), final_read), SHADOW_REFLECT);
 }
 
+/*
+ * The same the other way round: L1's table is there, and was looked at without anything to compare, before L2
+ * may write to it.
+ */
+static void tables_that_l2_comes_to_write_are_compared(void **state)
+{
+    u64 where;
+
+    (void)state;
+    world_make(&ept_plan);
+    assert_true(world_map(0, MIB(2), 1, GIB(1)));
+    where = entry_at(0, MIB(2), 1);
+    assert_true(world_map(0, 0, 1, align_down(where, PAGE_SIZE)));
+    u64 leaf = world_peek(entry_at(0, 0, 1));
+    world_l1_store(entry_at(0, 0, 1), leaf & ~(u64)EPTE_W);
+    enter(0);
+    assert_int_equal(run(MIB(2), final_read), SHADOW_FILLED);
+    assert_int_equal(run(0, final_read), SHADOW_FILLED);
+    for (unsigned i = 0; i < 3; i++) {
+        world_honour_flush();
+        invalidate(0);
+        enter(0);
+    }
+    u64 synchronisations = statistics()->synchronisations;
+    invalidate(0);
+    enter(0);
+    assert_int_equal(statistics()->synchronisations, synchronisations);
+    world_l1_store(entry_at(0, 0, 1), leaf);
+    invalidate(0);
+    enter(0);
+    world_honour_flush();
+    invalidate(0);
+    enter(0);
+    assert_int_equal(run(0, final_write), SHADOW_FILLED);
+    world_store(where, 0);
+    invalidate(0);
+    enter(0);
+    assert_int_equal(run(MIB(2), final_read), SHADOW_REFLECT);
+}
+
 /* --- what is laid --- */
 
 static void the_smallest_page_of_all_counts(void **state)
@@ -643,6 +683,7 @@ int main(void)
         cmocka_unit_test(each_asid_is_flushed_for_itself),
         cmocka_unit_test(writes_that_set_no_flag_are_found),
         cmocka_unit_test(tables_that_l2_can_write_are_compared),
+        cmocka_unit_test(tables_that_l2_comes_to_write_are_compared),
         cmocka_unit_test(the_smallest_page_of_all_counts),
         cmocka_unit_test(the_dirty_flag_waits_for_a_write),
         cmocka_unit_test(execute_for_user_and_supervisor_apart),

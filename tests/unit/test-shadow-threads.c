@@ -60,14 +60,14 @@ struct cached {
 struct cpu {
     struct shadow_cpu shadow;
     struct shadow_use use;
-    unsigned index, root;
+    unsigned index, root, acquired; /* acquired: the root of the last time, plus 1 */
     u64 random;
     u32 kicked, answered; /* shoot-downs asked for, and done */
     bool in_guest;
     bool dirty_cached[32]; /* frames of tables whose dirty flag this CPU's TLB has as set */
     u32 seen[PAGES];       /* versions that an invalidation found: no older one may show */
     struct cached tlb[TLB];
-    u64 accesses, faults, quick, edits;
+    u64 accesses, faults, quick, edits, renewed;
 };
 
 static struct cpu cpus[CPUS];
@@ -290,8 +290,15 @@ static void acquire(struct cpu *cpu)
     u64 eptp = top_table(cpu->root % ROOTS) | 6 | 3 << 3 | (cpu->root < ROOTS ? BIT(6) : 0);
     const struct shadow_key key = {.pointer = eptp, .role = paging_role_ept(&features, eptp, true, false)};
 
-    if (shadow_acquire(shadow, &cpu->shadow, &key, 1 + cpu->root % 2, &cpu->use) != SHADOW_ACQUIRED)
+    unsigned renewal = cpu->acquired == cpu->root + 1 && below(cpu, 3) != 0
+                           ? shadow_renew(shadow, &cpu->shadow)
+                           : SHADOW_EXPIRED;
+    cpu->renewed += (renewal & SHADOW_FLUSH_TABLES) != 0;
+    cpu->use.flush_tables = (renewal & SHADOW_FLUSH_TABLES) != 0;
+    if (renewal == SHADOW_EXPIRED &&
+        shadow_acquire(shadow, &cpu->shadow, &key, 1 + cpu->root % 2, &cpu->use) != SHADOW_ACQUIRED)
         wrong("no root", 0, eptp);
+    cpu->acquired = cpu->root + 1;
     if (cpu->use.flush_tables)
         memset(cpu->tlb, 0, sizeof(cpu->tlb));
 }
@@ -419,7 +426,10 @@ static void run_l2(struct cpu *cpu)
         cpu->root = below(cpu, 2 * ROOTS);
     acquire(cpu);
     for (unsigned i = 1 + below(cpu, 6); i-- > 0;) {
-        if (below(cpu, 8) == 0)
+        bool invalidates = below(cpu, 4) == 0; /* perhaps with nothing changed since the last time */
+        if (invalidates)
+            invalidate(cpu);
+        if (invalidates || below(cpu, 8) == 0)
             acquire(cpu);
         access_page(cpu, below(cpu, PAGES), below(cpu, 2) == 0);
     }
@@ -525,20 +535,23 @@ static void run(u32 pages, bool window)
     make_machine(pages, window);
     for (unsigned i = 0; i < CPUS; i++)
         assert_int_equal(pthread_create(&thread[i], NULL, cpu_thread, &cpus[i]), 0);
-    u64 accesses = 0, quick = 0;
+    u64 accesses = 0, quick = 0, renewed = 0;
     for (unsigned i = 0; i < CPUS; i++) {
         pthread_join(thread[i], NULL);
         accesses += cpus[i].accesses;
         quick += cpus[i].quick;
+        renewed += cpus[i].renewed;
     }
     shadow_statistics(shadow, &sum);
     assert_true(accesses > 0 && sum.filled > 0 && sum.reflected > 0 && sum.policy > 0);
-    assert_true(sum.entries_dropped > 0 && sum.drops_of_everything > 0 && (quick > 0) == window);
+    assert_true(renewed > 0 && sum.entries_dropped > 0 && sum.drops_of_everything > 0 &&
+                (quick > 0) == window);
     if (getenv("SHADOW_STEPS") != NULL)
-        print_message("%u pages: %lu accesses, %lu filled, %lu of them quickly, %lu reflected, %lu dropped, "
+        print_message("%u pages: %lu accesses, %lu renewed, %lu filled, %lu of them quickly, %lu reflected, "
+                      "%lu dropped, "
                       "evicted %lu pages, "
                       "%lu shoot-downs\n",
-                      pages, accesses, sum.filled, quick, sum.reflected, sum.entries_dropped,
+                      pages, accesses, renewed, sum.filled, quick, sum.reflected, sum.entries_dropped,
                       sum.pages_evicted, shadow->shootdowns_begun);
 }
 
