@@ -196,7 +196,9 @@ unit-main-shadow-asan := tests/unit/test-shadow.c
 unit-shadow-asan := $(shadow-world)
 unit-flags-shadow-asan := -DSHADOW_DEFAULT_STEPS=6000
 UNIT_TESTS += shadow-cases
-unit-shadow-cases := $(shadow-world)
+unit-shadow-cases := $(shadow-world) tests/unit/shadow-case.c
+UNIT_TESTS += shadow-invalidation
+unit-shadow-invalidation := $(shadow-world) tests/unit/shadow-case.c
 UNIT_TESTS += shadow-progress
 unit-shadow-progress := $(shadow-world)
 # Several CPUs at once, each a thread.
