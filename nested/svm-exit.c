@@ -303,6 +303,12 @@ static enum exit_action handle(struct vcpu *vcpu, u32 index)
     /* It waits, whoever asked for it. */
     if ((code == VMEXIT_NMI || code == VMEXIT_INIT) && svm_gif_is_clear(svm))
         return svm_handle(svm, index);
+    /* The firmware has it now, and L1 its exit at STGI. */
+    if (code == VMEXIT_SMI && svm_gif_is_clear(svm)) {
+        svm_take_pending();
+        nested->gif.smi = true;
+        return EXIT_RESUME;
+    }
     switch (svm_verdict(&nested->slot->control, code, msr)) {
     case SVM_VERDICT_L1:
         nested_svm_reflect(vcpu, code, control->exit_info_1, control->exit_info_2);

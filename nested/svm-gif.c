@@ -18,6 +18,7 @@ void nested_svm_clear_l2_gif(struct svm_vcpu *svm)
     if ((svm->unusual & SVM_L2_GIF_CLEAR) != 0)
         return;
     svm->unusual |= SVM_L2_GIF_CLEAR;
+    nested->gif.smi = false;
     nested->gif.v_intr = control->v_intr;
     nested->gif.tpr = read_cr8();
     if ((control->v_intr & V_INTR_MASKING) == 0)

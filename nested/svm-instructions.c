@@ -144,8 +144,11 @@ static enum exit_action stgi(struct svm_vcpu *svm)
         svm_set_gif(svm, true);
         return EXIT_RESUME;
     }
+    bool smi = (svm->unusual & SVM_L2_GIF_CLEAR) != 0 && nested_svm_of(svm->vcpu)->gif.smi;
     nested_svm_set_l2_gif(svm);
-    if (svm_nmi_is_due(svm) || svm->init_pending)
+    if (smi)
+        nested_svm_reflect(svm->vcpu, VMEXIT_SMI, 0, 0);
+    else if (svm_nmi_is_due(svm) || svm->init_pending)
         (void)nested_svm_take_held(svm->vcpu);
     return EXIT_RESUME;
 }

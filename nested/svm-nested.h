@@ -67,7 +67,8 @@ struct nested_svm {
     struct svm_injected injected;
     struct {
         u64 v_intr, tpr;
-    } gif;           /* svm-gif.c: vmcb02's V_INTR and CR8 when L2 cleared it */
+        bool smi;
+    } gif;           /* svm-gif.c: vmcb02's V_INTR and CR8 when L2 cleared it; an SMI has come since then */
     bool interrupts; /* RFLAGS.IF at VMRUN: with V_INTR_MASKING L1's, else no matter */
 
     /* svm-translation.c */

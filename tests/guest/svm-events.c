@@ -20,6 +20,8 @@ L2_CODE(code_clgi, "", "clgi");
 L2_CODE(code_stgi, "", "stgi\nnop");
 L2_CODE(code_clgi_sti, "clgi\nsti\nnop\nnop\nnop", "nop");
 L2_CODE(code_clgi_stgi, "clgi\nsti\nnop\nnop", "stgi\nnop\nnop");
+/* An SMI to itself by the ICR of xAPIC mode. */
+L2_CODE(code_clgi_smi, "clgi\nmov $0xfee00300, %edi\nmovl $0x4200, (%rdi)\nsti\nnop\nnop", "stgi\nnop\nnop");
 L2_CODE(code_spin, "", "1: pause\njmp 1b");
 
 enum { PAGE_HOLE = 12, VIRTUAL_VECTOR = 0x51 };
@@ -576,6 +578,18 @@ static void check_lent_gif(void)
     check_eq("svm-events.lent_gif.virtual_rip", frame()[0], (u64)code_clgi_stgi.at + STGI_BYTES);
 }
 
+static void check_lent_gif_and_smi(void)
+{
+    svm_reset();
+    svm_intercept(VMEXIT_SMI);
+    for (unsigned i = 0; i < 2; i++) {
+        check_eq("svm-events.lent_gif.smi", svm_run(&code_clgi_smi), VMEXIT_SMI);
+        check_eq("svm-events.lent_gif.smi_rip", vmcb.save.rip, (u64)code_clgi_smi.at + STGI_BYTES);
+        check_eq("svm-events.lent_gif.smi_after_sti", vmcb.save.rflags & RFLAGS_IF, RFLAGS_IF);
+    }
+    check_eq("svm-events.lent_gif.smi_is_gone", svm_run(&code_clgi_stgi), VMEXIT_VMMCALL);
+}
+
 /* --- virtual GIF --- */
 
 static void check_virtual_gif(void)
@@ -638,6 +652,7 @@ void group_svm_events(void)
     check_real_nmis();
     check_redirected_init();
     check_lent_gif();
+    check_lent_gif_and_smi();
     check_own_deliveries();
     check_virtual_gif();
     trap_set_hook(EXC_NMI, NULL);
