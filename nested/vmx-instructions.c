@@ -4,6 +4,7 @@
  * on is in Umbra's memory (struct nested_vmx); L1's VMCS regions are read at VMPTRLD and written back at
  * VMCLEAR. Source: SDM vol. 3D ch. 31, vol. 3C 24.7, 25.11.
  */
+#include "arch/atomic.h"
 #include "arch/print.h"
 #include "mm/guest-mem.h"
 #include "mm/guest-paging.h"
@@ -15,6 +16,7 @@
 #include "nested/vmx-nested.h"
 #include "nested/vmx-operand.h"
 #include "nested/vmx-shadowing.h"
+#include "nested/vmx-vmcs02.h"
 #include "vmx/exit-reason.h"
 #include "vmx/vmx.h"
 
@@ -480,6 +482,25 @@ static enum exit_action invept_for_l1(struct vcpu *vcpu)
     return succeed();
 }
 
+/* The same where all is as it nearly always is: the pointer is the one of the last time. */
+enum exit_action nested_vmx_invept(struct vcpu *vcpu)
+{
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
+    u32 information = (u32)vmread_unchecked(VMCS_EXIT_INSTRUCTION_INFORMATION);
+    const u64 *descriptor = NULL;
+
+    if (nested->plain && privilege_level() == 0 &&
+        vcpu->gpr[VMX_OPERAND_SECOND(information)] == INVEPT_SINGLE_CONTEXT &&
+        VMX_OPERAND_SECOND(information) != GPR_RSP)
+        descriptor = vmx_operand_find_of_l1(vcpu, information, sizeof(u64[2]));
+    if (descriptor == NULL || atomic_peek(&descriptor[0]) != nested->ept_pointer ||
+        nested->ept_pointer == 0 || atomic_peek(&descriptor[1]) != 0)
+        return nested_vmx_instruction(vcpu, REASON_INVEPT);
+    shadow_invalidate_pointer(nested_vmx_shadow(), &vmcs02_state_of(vcpu)->shadow_cpu, nested->ept_pointer);
+    nested->invepts++;
+    return end(0);
+}
+
 struct invvpid_descriptor {
     u64 vpid, linear_address;
 };
@@ -588,8 +609,6 @@ enum exit_action nested_vmx_instruction(struct vcpu *vcpu, u32 reason)
 {
     const struct nested_vmx *nested = nested_vmx_of(vcpu);
 
-    if (reason == REASON_INVEPT && nested->plain && ept_vpid_offered(EPT_INVEPT) && privilege_level() == 0)
-        return invept_for_l1(vcpu);
     if ((reason == REASON_VMCALL && !mode_allows_vmx()) || !is_defined(nested, reason))
         return EXIT_UD;
     return privilege_level() > 0 ? EXIT_GP : execute(vcpu, reason);

@@ -100,10 +100,11 @@ enum exit_action nested_vmx_instruction(struct vcpu *vcpu, u32 reason);
 bool l1_intercepts_field(const struct vcpu *vcpu, const struct vmcs12 *vmcs12, bool write);
 enum exit_action l2_field_access(struct vcpu *vcpu, bool write);
 
-/* Hooks vmread, vmwrite, vmresume: the same for these. */
+/* Hooks vmread, vmwrite, vmresume, invept: the same for these. */
 enum exit_action nested_vmx_vmread(struct vcpu *vcpu);
 enum exit_action nested_vmx_vmwrite(struct vcpu *vcpu);
 enum exit_action nested_vmx_vmresume(struct vcpu *vcpu);
+enum exit_action nested_vmx_invept(struct vcpu *vcpu);
 
 /* VM-instruction errors, SDM vol. 3D 31.4. */
 enum vmx_instruction_error {

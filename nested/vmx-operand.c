@@ -341,10 +341,8 @@ static void remember_path(struct nested_vmx *nested, const struct operand_access
         path->page = align_down(linear, PAGE_SIZE);
 }
 
-/* The operand, in the window; NULL: it takes more to tell. */
-static inline const u64 *find_operand(struct vcpu *vcpu, u32 bytes)
+const u64 *vmx_operand_find_of_l1(struct vcpu *vcpu, u32 information, u32 bytes)
 {
-    u32 information = (u32)vmread_unchecked(VMCS_EXIT_INSTRUCTION_INFORMATION);
     u64 linear = vmread_unchecked(VMCS_EXIT_QUALIFICATION);
 
     if ((information & CODE_64_OPERAND_MASK) != CODE_64_OPERAND)
@@ -382,7 +380,8 @@ static __attribute__((noinline)) bool read_and_remember(struct vcpu *vcpu, void 
 
 bool vmx_operand_read_of_l1(struct vcpu *vcpu, void *dst, u32 bytes, enum exit_action *action)
 {
-    const u64 *from = find_operand(vcpu, bytes);
+    const u64 *from =
+        vmx_operand_find_of_l1(vcpu, (u32)vmread_unchecked(VMCS_EXIT_INSTRUCTION_INFORMATION), bytes);
     u64 *to = dst;
 
     if (__builtin_expect(from == NULL, false))

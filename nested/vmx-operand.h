@@ -66,6 +66,12 @@ struct vmx_operand vmx_operand_decode(u32 information);
 u64 vmx_operand_offset(const struct vmx_operand *operand, const u64 *gpr, u64 displacement);
 
 /*
+ * Where Umbra can read the memory operand of L1's instruction that has exited with this information, if one
+ * of the paths remembered leads there; NULL: it takes more to tell, and nothing has happened. The content may
+ * change at any time. `bytes` is 8 or 16.
+ */
+const u64 *vmx_operand_find_of_l1(struct vcpu *vcpu, u32 information, u32 bytes);
+/*
  * As vmx_operand_read() of the current exit's memory operand, for instructions of L1 that have only that one;
  * `bytes` is 8 or 16.
  */

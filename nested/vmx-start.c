@@ -43,6 +43,7 @@ static const struct nested_hooks hooks = {
     .vmread = nested_vmx_vmread,
     .vmwrite = nested_vmx_vmwrite,
     .vmresume = nested_vmx_vmresume,
+    .invept = nested_vmx_invept,
     .l2_exit = nested_vmx_l2_exit,
     .l2_entry_failed = nested_vmx_l2_entry_failed,
     .msr_read = read_msr,

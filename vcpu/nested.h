@@ -18,6 +18,7 @@ struct nested_hooks {
     enum exit_action (*vmread)(struct vcpu *vcpu);
     enum exit_action (*vmwrite)(struct vcpu *vcpu);
     enum exit_action (*vmresume)(struct vcpu *vcpu);
+    enum exit_action (*invept)(struct vcpu *vcpu);
     /*
      * The guest that L1 runs has exited; `reason` is the vendor's, entry-failure bit included. Afterwards the
      * VMCS or VMCB that is to be entered next, be it L1's or L2's, is the current one, and the action is for

@@ -119,6 +119,11 @@ static enum exit_action handle_vmresume(struct vcpu *vcpu)
     return machine.nested ? nested_hooks->vmresume(vcpu) : EXIT_UD;
 }
 
+static enum exit_action handle_invept(struct vcpu *vcpu)
+{
+    return machine.nested ? nested_hooks->invept(vcpu) : EXIT_UD;
+}
+
 static enum exit_action handle_invd(struct vcpu *vcpu)
 {
     (void)vcpu;
@@ -372,7 +377,7 @@ static const struct exit_row exit_table[EXIT_REASONS] = {
     [REASON_LDTR_TR] = {"Access to LDTR or TR", handle_unexpected},
     [REASON_EPT_VIOLATION] = {"EPT violation", vmx_violation_exit},
     [REASON_EPT_MISCONFIGURATION] = {"EPT misconfiguration", handle_misconfiguration},
-    [REASON_INVEPT] = {"INVEPT", handle_vmx_instruction},
+    [REASON_INVEPT] = {"INVEPT", handle_invept},
     [REASON_RDTSCP] = {"RDTSCP", handle_unexpected},
     [REASON_PREEMPTION_TIMER] = {"VMX-preemption timer expired", handle_unexpected},
     [REASON_INVVPID] = {"INVVPID", handle_vmx_instruction},

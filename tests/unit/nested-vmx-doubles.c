@@ -70,6 +70,12 @@ bool vmx_operand_read(struct vcpu *vcpu, const struct vmx_operand *operand, void
     return true;
 }
 
+const u64 *vmx_operand_find_of_l1(struct vcpu *vcpu, u32 information, u32 bytes)
+{
+    (void)vcpu, (void)information, (void)bytes;
+    return NULL;
+}
+
 bool vmx_operand_read_of_l1(struct vcpu *vcpu, void *dst, u32 bytes, enum exit_action *action)
 {
     (void)vcpu, (void)action;
