@@ -4,9 +4,7 @@
 
 #include "arch/cpu.h"
 #include "arch/msr.h"
-#include "arch/string.h"
 #include "mm/frame.h"
-#include "mm/phys.h"
 
 /* Four levels of second-level tables translate so many bits: SDM vol. 3C 29.3.2. */
 enum { TDP_ADDRESS_BITS = 48 };
@@ -70,10 +68,7 @@ enum tdp_status machine_map(u64 start, u64 end, unsigned access)
 bool vcpu_init(struct vcpu *vcpu, unsigned index)
 {
     vcpu->index = index;
-    if (!frame_alloc(&vcpu->scratch))
-        return false;
-    memset(phys_to_virt(vcpu->scratch), 0xff, PAGE_SIZE);
-    return true;
+    return frame_alloc(&vcpu->scratch);
 }
 
 void vcpu_report(const struct vcpu *vcpu)

@@ -92,6 +92,9 @@ static void lend_page(struct vcpu *vcpu, u64 page, const struct violation *viola
 {
     if (vcpu->scratch_count == SCRATCH_MAX)
         report("one guest instruction uses too many pages of Umbra's memory", violation, context);
+    /* Not when it is taken back: who shared it may write to it after that. */
+    if (vcpu->scratch_count == 0)
+        memset(phys_to_virt(vcpu->scratch), 0xff, PAGE_SIZE);
     if (!is_lent_to_another(vcpu, page) &&
         tdp_map_to(&machine.tdp, page, page + PAGE_SIZE, vcpu->scratch.raw, TDP_R | TDP_W, MT_WB) != TDP_OK)
         report("no memory is left to answer an access to Umbra's memory", violation, context);
@@ -125,10 +128,6 @@ static void take_back(struct vcpu *vcpu)
         ASSERT(tdp_unmap(&machine.tdp, page, page + PAGE_SIZE) == TDP_OK,
                "a 4-KByte page is unmapped without a split, so without memory");
     }
-    /* Other CPUs may write there until they have flushed. */
-    if (machine.cpus > 1)
-        shootdown(vcpu);
-    memset(phys_to_virt(vcpu->scratch), 0xff, PAGE_SIZE);
 }
 
 void violation_step_done(struct vcpu *vcpu)

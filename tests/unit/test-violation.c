@@ -79,8 +79,8 @@ static void check_lend(u64 address, unsigned access)
     size_t frames = checked_frames_in_use();
     u64 count = vcpu.accounting.umbra_memory_accesses;
 
-    check_scratch_is_ones();
     assert_int_equal(violate(address, access), EXIT_STEP);
+    check_scratch_is_ones();
     leaf = tdp_lookup(&machine.tdp, gpa(address));
     assert_true(leaf.present);
     assert_int_equal(leaf.size, PAGE_SIZE);
@@ -93,7 +93,6 @@ static void check_lend(u64 address, unsigned access)
     violation_step_done(&vcpu);
     assert_true(machine.tdp.flush_pending);
     check_region_is_closed();
-    check_scratch_is_ones();
     assert_int_equal(vcpu.scratch_count, 0);
     tdp_flushed(&machine.tdp);
     assert_int_equal(checked_frames_in_use(), frames);
@@ -322,7 +321,8 @@ static enum exit_action second_violates(u64 address)
     return violation_exit(&second, &violation, &context);
 }
 
-/* A page that two CPUs step over stays until the second is done, and comes back full of ones. */
+/* A page that two CPUs step over stays until the second is done, and is full of ones when it is lent again,
+ * though the second has written to it last. */
 static void test_page_lent_to_two(void **state)
 {
     static const struct vendor vendor = {.flush = count_flush};
@@ -343,10 +343,9 @@ static void test_page_lent_to_two(void **state)
     assert_int_equal(second_violates(page), EXIT_STEP);
     assert_int_equal(second_violates(page + PAGE_SIZE), EXIT_STEP);
     assert_int_equal(tdp_lookup(&machine.tdp, gpa(page)).target, vcpu.scratch.raw);
-    scratch()[7] = 0x42;
     violation_step_done(&vcpu);
     assert_true(present(page));
-    check_scratch_is_ones();
+    scratch()[7] = 0x42;
 
     flushes = 0;
     violation_step_done(&second);
@@ -359,6 +358,8 @@ static void test_page_lent_to_two(void **state)
     flushes = 0;
     violation_step_done(&second);
     assert_int_equal(flushes, 0);
+    assert_int_equal(violate(page, TDP_R), EXIT_STEP);
+    check_scratch_is_ones();
 }
 
 int main(void)
