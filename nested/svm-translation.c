@@ -138,6 +138,9 @@ void nested_svm_translate(struct vcpu *vcpu)
         return;
     }
     nested->acquired = NULL;
+    /* What made the last answer invalid may have changed Umbra's own permission map, too: svm/startup.h. */
+    if (nested->slot->msr_map != NULL)
+        svm_msr_merge(&nested->msr_merge, nested->slot->msr_map);
     if (nested_svm_has_np(nested))
         translate_by_shadow(nested, svm_of(vcpu));
     else

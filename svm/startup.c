@@ -97,10 +97,10 @@ void svm_startup_look_for_missed(void)
     if (!atomic_load(&hooked) || atomic_load(&this_cpu()->vcpu->waiting))
         return;
     u64 command = local_apic_command();
-    if (is_startup(command)) {
-        (void)deliver(command);
+    /* Who does not take it now, because he has a SIPI already, may have an INIT yet to come before this one.
+     */
+    if (is_startup(command) && deliver(command))
         local_apic_forget_command();
-    }
 }
 
 void svm_startup_wait_begins(struct svm_vcpu *svm)
@@ -139,6 +139,8 @@ void svm_startup_wait(struct svm_vcpu *svm)
         return;
     while ((sipi = atomic_load(&svm->sipi)) == 0)
         idle(svm);
+    /* An INIT that came before the SIPI must not stop what the SIPI has started. */
+    svm_take_pending();
     svm->waits = false;
     machine_lock(svm->vcpu);
     waiting--;

@@ -327,6 +327,21 @@ void smp_send_once(u32 id, u32 command);
 bool smp_call(void (*function)(unsigned cpu));
 /* They do nothing any more; returns when all have ended what they did. False: one has not. */
 bool smp_rest(void);
+/* Number `who`, from 0 on: its APIC ID; how often it has started; did it come to that number? */
+u32 smp_id(unsigned who);
+unsigned smp_starts(unsigned who);
+bool smp_has_started(unsigned who, unsigned starts);
+/* It calls that function, while the others sleep: false if it does not come to it. Then it has to be waited
+ * for by smp_returned(), or to be stopped by an INIT and told to forget it before it starts anew. */
+bool smp_call_one(unsigned who, void (*function)(void));
+bool smp_returned(unsigned who);
+void smp_forget_call(void);
+/* All CPUs: false if one does not get there. */
+bool smp_x2apic(void);
+/* Some time, in which another CPU gets to what it has to do. */
+void smp_settle(void);
+/* NMIs that the handler of this CPU, the boot CPU, has got. */
+extern volatile unsigned smp_own_nmis;
 void group_bench_vmx(void);
 void group_bench_svm(void);
 void group_bench_smp(void);
@@ -378,5 +393,6 @@ void group_svm_npt_hosts(void);
 void group_svm_state(void);
 void group_svm_modes(void);
 void group_svm_features(void);
+void group_svm_smp(void);
 
 #endif

@@ -44,12 +44,16 @@ start32:
 
     .code64
 start64:
+    /* By the APIC ID, so that one that comes again gets its own stack again. */
+    movl $1, %eax
+    cpuid
+    shrl $24, %ebx
+    andl $SMP_MAX - 1, %ebx
+    incl %ebx
+    imull $SMP_STACK_BYTES, %ebx
+    leaq smp_stacks(%rbx), %rsp
     movl $1, %edi
     lock xaddl %edi, smp_arrivals
-    movl %edi, %eax
-    incl %eax
-    imull $SMP_STACK_BYTES, %eax
-    leaq smp_stacks(%rax), %rsp
     xorl %ebp, %ebp
     pushq $0
     pushq $0

@@ -86,14 +86,16 @@ def vmx_cases():
 
 
 def smp_cases(cpus):
-    """Another CPU of L1 interrupts L2; Linux with two CPUs runs L2s on both, and one L2 on both."""
+    """Another CPU of L1 interrupts L2; Linux with several CPUs runs an L2 on each, and one L2 on all."""
     found = []
-    for cpu, more, seconds in (("intel", ("--ips", "15000000"), 150), ("amd", (), 60)):
+    for cpu, cpus, more, seconds in (("intel", "2", ("--ips", "15000000"), 80), ("intel", "4", ("--ips", "15000000"), 120),
+                                     ("amd", "2", (), 20), ("amd", "4", (), 30)):
         run = kvm_run(cpu, cases.UMBRA, ("smp",), timeout=400)
-        run.arguments += ["--cpus", "2", *more]
-        found.append(cases.Case("kvm-smp", cpu, [run], seconds=seconds))
-    for name, umbra in (("vmx-smp", cases.UMBRA), ("vmx-smp-bare", None)):
-        found.append(cases.guest_case(name, "intel", "vmx-smp", umbra=umbra, words="cpus=2", options=("--cpus", "2")))
+        run.arguments += ["--cpus", cpus, "--forbid", r"kvm: note (?!%s )\d+ CPUs" % cpus, *more]
+        found.append(cases.Case("kvm-smp-" + cpus, cpu, [run], seconds=seconds))
+    for cpu, group in (("intel", "vmx-smp"), ("amd", "svm-smp")):
+        for suffix, umbra in (("", cases.UMBRA), ("-bare", None)):
+            found.append(cases.guest_case(group + suffix, cpu, group, umbra=umbra, words="cpus=2", options=("--cpus", "2")))
     return [case for case in found if case.cpu in cpus]
 
 
