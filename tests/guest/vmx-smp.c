@@ -1,14 +1,36 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Group vmx-smp: another CPU sends INITs, SIPIs and NMIs to one whose L2 runs, or waits for a SIPI. cpus=N as
- * for group smp. Source: SDM vol. 3C 26.2, 28.2.1.
+ * Group vmx-smp: another CPU sends INITs, SIPIs and NMIs to one whose L2 runs, or waits for a SIPI; a VMCS
+ * and EPT tables that CPUs use in turns; L2s that interrupt each other. cpus=N as for group smp. Source: SDM
+ * vol. 3C 25.1, 25.11.1, 26.2, 28.2.1, 29.4.3.
  */
 #include "tests/guest/vmx.h"
 
 L2_CODE(code_spin, "", "1: pause\njmp 1b");
 L2_CODE(code_nops, "nop", "nop\nnop");
 
-enum { VECTOR = 0x9a };
+L2_CODE(code_count,
+        "incq (%rdi)\nincq %rbx\nmov %cr4, %r8\nmov %dr7, %r9\nmov %es, %r10d\nsidt -16(%rsp)\n"
+        "mov -16(%rsp), %r11",
+        "nop");
+L2_CODE(code_rdtsc, "", "rdtsc");
+L2_CODE(code_read, "", "mov (%rdi), %rax");
+
+enum {
+    VECTOR = 0x9a,
+    VECTOR_PING = 0x44,
+    PINGS = 40,
+    TURNS = 12,
+    TABLE_ROUNDS = 12,
+    PAGE_SHARED = 20, /* of L2's window */
+    NO_REASON = 0xdead,
+    INVEPT_CONTEXT = 1,
+    INVEPT_GLOBAL = 2
+};
+
+static u8 other_vmxon[PAGE_SIZE] __attribute__((aligned(4096)));
+static u8 other_vmcs[PAGE_SIZE] __attribute__((aligned(4096)));
+static u64 shared_pages[2][512] __attribute__((aligned(4096)));
 
 static void expect(const char *what, u64 got, u64 want)
 {
@@ -67,6 +89,211 @@ static void check_nmi(void)
     }
 }
 
+/* --- one VMCS on two CPUs --- */
+
+static void begin_on_other(void)
+{
+    vmx_begin(other_vmxon, other_vmcs);
+}
+
+static void end_on_other(void)
+{
+    (void)try_vmclear((u64)other_vmcs);
+    (void)try_vmxoff();
+}
+
+/* What is to be done where the VMCS is now. */
+static struct {
+    const struct l2_code *code;
+    void (*before)(void);
+    u64 invept; /* 0: none */
+    u64 reason;
+} job;
+
+/* VMPTRLD, the first entry by VMLAUNCH, VMCLEAR. */
+static void run_job(void)
+{
+    if (try_vmptrld((u64)vmcs_region) != END_SUCCEED)
+        return;
+    if (job.before != NULL)
+        job.before();
+    if (job.invept != 0)
+        (void)try_invept(job.invept, ept_pointer(), 0);
+    job.reason = vmx_run(job.code);
+    if (job.code == &code_count && job.reason == REASON_VMCALL)
+        job.reason = vmx_run(job.code);
+    if (try_vmclear((u64)vmcs_region) != END_SUCCEED)
+        job.reason = NO_REASON;
+}
+
+static u64 run_on(bool other, const struct l2_code *code, void (*before)(void), u64 invept)
+{
+    job.code = code;
+    job.before = before;
+    job.invept = invept;
+    job.reason = NO_REASON;
+    if (!other)
+        run_job();
+    else if (!smp_call_one(0, run_job) || !smp_returned(0))
+        return NO_REASON;
+    return job.reason;
+}
+
+static unsigned turn;
+
+static void change_fields(void)
+{
+    bool odd = turn % 2 != 0;
+
+    vmwrite(VMCS_GUEST_CR4, (read_cr4() & ~(u64)CR4_PCE) | (odd ? CR4_PCE : 0));
+    vmwrite(VMCS_GUEST_DR7, 0x400 | (u64)(turn % 4) << 4);
+    vmwrite(vmcs_segment_field(VMCS_GUEST_ES_SELECTOR, VMCS_ES), odd ? SEL_DATA : SEL_CODE64);
+    vmwrite(VMCS_GUEST_IDTR_LIMIT, L2_IDT_BYTES - 1 - turn);
+    if (odd)
+        vmx_set(WORD_PRIMARY, PRIMARY_RDTSC_EXITING);
+    else
+        vmx_clear(WORD_PRIMARY, PRIMARY_RDTSC_EXITING);
+}
+
+static void check_moves(void)
+{
+    static volatile u64 memory;
+
+    vmx_reset();
+    (void)try_vmclear((u64)vmcs_region);
+    memset(&l2, 0, sizeof(l2));
+    l2.rdi = (u64)&memory;
+    for (turn = 0; turn < TURNS; turn++) {
+        bool other = turn % 3 != 0, odd = turn % 2 != 0;
+        expect("moved.exit", run_on(other, &code_count, change_fields, 0), REASON_VMCALL);
+        expect("moved.memory", memory, 2 * (turn + 1));
+        expect("moved.registers", l2.rbx, 2 * (turn + 1));
+        expect("moved.cr4", l2.r8 & CR4_PCE, odd ? CR4_PCE : 0);
+        expect("moved.dr7", l2.r9 & 0xff, (u64)(turn % 4) << 4);
+        expect("moved.es", l2.r10, odd ? SEL_DATA : SEL_CODE64);
+        expect("moved.idt_limit", l2.r11 & 0xffff, L2_IDT_BYTES - 1 - turn);
+        /* What was written there counts here. */
+        struct l2_registers kept = l2;
+        expect("moved.control", run_on(!other, &code_rdtsc, NULL, 0), odd ? REASON_RDTSC : REASON_VMCALL);
+        l2 = kept;
+    }
+}
+
+/* --- EPT tables --- */
+
+static volatile u64 entry_to_write;
+
+static void write_entry(void)
+{
+    *(volatile u64 *)&ept_window[PAGE_SHARED] = entry_to_write;
+}
+
+/* Each CPU sees a change, whoever made it, after an INVEPT of its own. */
+static void check_tables(void)
+{
+    shared_pages[0][0] = 0x111;
+    shared_pages[1][0] = 0x222;
+    u64 address = (u64)l2_window(PAGE_SHARED, PTE_P | PTE_W | PTE_A | PTE_D);
+    for (unsigned i = 0; i < 2 * TABLE_ROUNDS; i++) {
+        unsigned which = i % 3;
+        entry_to_write = which == 2 ? 0 : (u64)shared_pages[which] | EPT_RWX | EPT_WB;
+        if (i / 4 % 2 == 0)
+            write_entry();
+        else
+            expect("tables.changed_by_other", smp_call_one(0, write_entry) && smp_returned(0), true);
+        for (unsigned n = 0; n < 2; n++) {
+            bool other = n == i % 2;
+            const char *what = other ? "tables.other" : "tables.own";
+            l2.rdi = address;
+            u64 reason = run_on(other, &code_read, NULL, i < TABLE_ROUNDS ? INVEPT_CONTEXT : INVEPT_GLOBAL);
+            expect(what, reason, which == 2 ? REASON_EPT_VIOLATION : REASON_VMCALL);
+            if (which != 2)
+                expect(what, l2.rax, shared_pages[which][0]);
+        }
+    }
+}
+
+/* --- interrupts from L2 to L2 --- */
+
+static volatile unsigned pings[2], ping_exits[2];
+static struct l2_registers other_registers;
+static u32 boot_id;
+static volatile bool go;
+
+static bool take_ping(struct frame *at)
+{
+    (void)at;
+    pings[apic_id() == smp_id(0)]++;
+    apic_write(APIC_EOI, 0);
+    return true;
+}
+
+static void let_interrupts_in(void)
+{
+    __asm__ volatile("sti\nnop\nnop\ncli" ::: "memory");
+}
+
+/* One is answered by the next. */
+static void wait_in_l2(struct l2_registers *registers, unsigned self, bool launch)
+{
+    vmwrite(VMCS_GUEST_RIP, (u64)code_spin.start);
+    /* On Bochs no interrupt ends a guest whose own are off. */
+    vmwrite(VMCS_GUEST_RFLAGS, 2 | RFLAGS_IF);
+    if (vmx_enter(registers, launch) == 0)
+        ping_exits[self] += vmread(VMCS_EXIT_REASON) == REASON_EXTERNAL_INTERRUPT;
+    let_interrupts_in();
+}
+
+static void answer_pings(void)
+{
+    (void)try_vmptrld((u64)other_vmcs);
+    vmx_reset_vmcs();
+    vmx_set(WORD_PIN, PIN_EXTERNAL_INTERRUPT_EXITING);
+    while (!go)
+        __asm__ volatile("pause");
+    /* What has woken this CPU up is not to be the first. */
+    let_interrupts_in();
+    for (unsigned i = 0; i < PINGS; i++) {
+        wait_in_l2(&other_registers, 1, i == 0);
+        apic_send(boot_id, ICR_FIXED | VECTOR_PING);
+    }
+}
+
+static void check_interrupts(void)
+{
+    trap_set_hook(VECTOR_PING, take_ping);
+    boot_id = apic_id();
+    expect("interrupts.begin", smp_call_one(0, answer_pings), true);
+    smp_settle();
+    (void)try_vmptrld((u64)vmcs_region);
+    vmx_reset();
+    vmx_set(WORD_PIN, PIN_EXTERNAL_INTERRUPT_EXITING);
+    go = true;
+    smp_settle();
+    for (unsigned i = 0; i < PINGS; i++) {
+        apic_send(smp_id(0), ICR_FIXED | VECTOR_PING);
+        wait_in_l2(&l2, 0, i == 0);
+    }
+    expect("interrupts.return", smp_returned(0), true);
+    for (unsigned i = 0; i < 2; i++) {
+        expect("interrupts.exits", ping_exits[i], PINGS);
+        expect("interrupts.taken", pings[i], PINGS);
+    }
+    (void)try_vmclear((u64)vmcs_region);
+}
+
+static void check_turns(void)
+{
+    if (!smp_call_one(0, begin_on_other) || !smp_returned(0)) {
+        expect("turns.begin", false, true);
+        return;
+    }
+    check_moves();
+    check_tables();
+    check_interrupts();
+    expect("turns.end", smp_call_one(0, end_on_other) && smp_returned(0), true);
+}
+
 void group_vmx_smp(void)
 {
     if (smp_start() == 0) {
@@ -77,6 +304,8 @@ void group_vmx_smp(void)
         return;
     check_sipi();
     check_nmi();
+    check_turns();
+    (void)try_vmptrld((u64)vmcs_region);
     check_init();
     check_init_in_root();
     vmx_stop();

@@ -137,9 +137,7 @@ static void create_irqchip(struct vm *vm)
 void vm_create(struct vm *vm, u64 bytes, enum vm_kind kind)
 {
     memset(vm, 0, sizeof(*vm));
-    vm->fd = ioctl(kvm_fd(), KVM_CREATE_VM, 0ul);
-    if (vm->fd < 0)
-        end_group("KVM_CREATE_VM");
+    vm->fd = must(kvm_fd(), KVM_CREATE_VM, NULL, "KVM_CREATE_VM");
     /* Intel's KVM wants room for a task-state segment of its own, in an address range that no slot uses. */
     may(vm->fd, KVM_SET_TSS_ADDR, (const void *)0xfffbd000ul);
     if (kind == VM_IRQCHIP)
