@@ -32,11 +32,31 @@ static unsigned table_access(void)
     return second_access_bits(&second, &access);
 }
 
+/*
+ * The entry that was read last is present, with no reserved bit set: the walk may go on. PDPTEs in registers
+ * are not checked for the latter, the load was. True before the first one.
+ */
+static bool sound(void)
+{
+    unsigned last = level + 1;
+
+    if (last > spec_levels(FORMAT))
+        return true;
+    return spec_present(&guest.spec, last, entry) &&
+           ((guest.spec.pdpte_loaded && last == 3) ||
+            (entry & spec_reserved_bits(&guest.spec, last, entry)) == 0);
+}
+
+static bool maps_page(void)
+{
+    return level != spec_levels(FORMAT) && spec_maps_page(&guest.spec, level + 1, entry);
+}
+
 static enum walk_status any_walk(const struct paging *paging, u64 root, u64 address, unsigned access,
                                  struct walk *result)
 {
     assert(paging == &host && root == host_root);
-    assert(owed_reads == 0 && (asked == 0 || newest.status == WALK_OK));
+    assert(owed_reads == 0 && (asked == 0 || newest.status == WALK_OK) && sound());
     assert(asked <= spec_levels(FORMAT));
     asked++;
     owed_reads++;
@@ -85,15 +105,16 @@ enum walk_status walk_set_flags(const struct paging *paging, const struct paging
 static enum memory_status load(const struct paging_memory *memory, gpa_t address, unsigned bytes, u64 *value)
 {
     (void)memory;
-    assert(owed_reads == 1 && newest.status == WALK_OK && address.raw == newest.to);
+    assert(owed_reads == 1 && newest.status == WALK_OK && address.raw == newest.to && !maps_page());
     assert(bytes == spec_entry_bytes(FORMAT) && newest.access == table_access());
     assert(newest.address == table + spec_index(FORMAT, level, linear) * bytes);
     owed_reads = 0;
     if (nondet_bool())
         return MEMORY_NOT_OWNED;
-    *value = entry = nondet_u64();
-    user = user && (entry & 4) != 0;
-    writable = writable && (entry & 2) != 0;
+    *value = entry = bytes == 4 ? nondet_u64() & BITS(31, 0) : nondet_u64();
+    /* A PDPTE of PAE has no rights, SDM vol. 3A table 4-8. */
+    user = user && ((entry & 4) != 0 || (FORMAT == SPEC_PAE && level == 3));
+    writable = writable && ((entry & 2) != 0 || (FORMAT == SPEC_PAE && level == 3));
     execute_disabled = execute_disabled || (guest.spec.nxe && entry >> 63 != 0);
     table = spec_entry_address(&guest.spec, level, entry);
     level--;
@@ -119,27 +140,21 @@ static void check_second_stage(const struct walk_2d *found, bool final, const st
 }
 
 /* Of the entry that was read last. */
-static void check_guest_fault(const struct fault *fault, bool maps_page)
+static void check_guest_fault(const struct fault *fault)
 {
-    unsigned last = level + 1;
-
-    assert(owed_reads == 0 && fault->level == last && fault->address == linear);
-    if (!spec_present(&guest.spec, last, entry))
+    assert(owed_reads == 0 && fault->level == level + 1 && fault->address == linear);
+    if (!spec_present(&guest.spec, level + 1, entry))
         assert(fault->reason == FAULT_NOT_PRESENT);
-    else if ((entry & spec_reserved_bits(&guest.spec, last, entry)) != 0)
+    else if (!sound())
         assert(fault->reason == FAULT_RESERVED);
     else
-        assert(fault->reason == FAULT_PERMISSION && maps_page);
+        assert(fault->reason == FAULT_PERMISSION && maps_page());
 }
 
 static void check(enum walk_status status, const struct walk_2d *found, const struct spec_access *access)
 {
-    bool sound = level != spec_levels(FORMAT) && spec_present(&guest.spec, level + 1, entry) &&
-                 (entry & spec_reserved_bits(&guest.spec, level + 1, entry)) == 0;
-    bool maps_page = sound && spec_maps_page(&guest.spec, level + 1, entry);
-
     if (status == WALK_FAULT && found->stage == WALK_STAGE_GUEST) {
-        check_guest_fault(&found->guest.fault, maps_page);
+        check_guest_fault(&found->guest.fault);
         return;
     }
     if (status == WALK_NOT_MEMORY && found->stage == WALK_STAGE_GUEST) {
@@ -147,12 +162,12 @@ static void check(enum walk_status status, const struct walk_2d *found, const st
         return;
     }
     assert(owed_reads == 1 && newest.status == status);
-    check_second_stage(found, maps_page, access);
+    check_second_stage(found, maps_page(), access);
     if (status != WALK_OK) {
         assert(found->stage == WALK_STAGE_HOST);
         return;
     }
-    assert(maps_page && found->address == newest.to && found->guest_address == newest.address);
+    assert(maps_page() && found->address == newest.to && found->guest_address == newest.address);
     assert(newest.address == (table | (linear & (spec_entry_page_size(FORMAT, level + 1) - 1))));
 }
 
@@ -170,6 +185,14 @@ static void any_host(void)
     host_root = nondet_u64();
 }
 
+/* SDM vol. 3A 4.4.1: PDPTEs of registers are not read, the walk starts at the entry below. */
+static void any_pdptes(struct case_machine *machine)
+{
+    machine->pdpte_loaded = nondet_bool();
+    for (unsigned i = 0; i < 4; i++)
+        machine->pdpte[i] = nondet_u64();
+}
+
 int main(void)
 {
     const struct paging_memory memory = {.load = load};
@@ -177,11 +200,18 @@ int main(void)
     struct spec_access access = any_access();
     struct walk_2d found;
 
+    if (FORMAT == SPEC_PAE)
+        any_pdptes(&machine);
     linear = any_guest(&guest, &machine);
     any_host();
     const struct walk_2d_tables tables = {&guest.code, guest.spec.root, &host, host_root};
     table = spec_root_table(&guest.spec);
     level = spec_levels(FORMAT);
+    if (guest.spec.pdpte_loaded) {
+        entry = guest.spec.pdpte[linear >> 30 & 3];
+        table = spec_entry_address(&guest.spec, level, entry);
+        level--;
+    }
     check(MARK ? walk_2d_and_mark(&tables, &memory, linear, case_guest_access(&access), &found)
                : walk_2d(&tables, &memory, linear, case_guest_access(&access), &found),
           &found, &access);
