@@ -274,6 +274,7 @@ static void check_delivery(const struct delivery *test)
     npt_window[PAGE_HOLE] = (u64)l2_idt | NPT_ALL;
     vmcb.control.event_inj = vmcb.control.exit_int_info;
     u64 rip = vmcb.save.rip;
+    vmcb.control.n_rip = rip; /* where INT n returns to, on a CPU that has it */
     u64 exit = svm_resume();
     check_part(prefix, "again", exit == VMEXIT_VMMCALL ? l2.rax : exit, L2_VECTOR + vector);
     check_part(prefix, "again_rip", ((const u64 *)vmcb.save.rsp)[(test->event & EVENT_ERROR_VALID) != 0],
