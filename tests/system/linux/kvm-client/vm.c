@@ -27,7 +27,12 @@ int may(int fd, unsigned long request, const void *argument)
 
 int must(int fd, unsigned long request, const void *argument, const char *what)
 {
-    int result = ioctl(fd, request, argument);
+    int result;
+
+    /* The alarm is for KVM_RUN; whatever else takes its time (KVM_CREATE_VM) begins anew. */
+    do {
+        result = ioctl(fd, request, argument);
+    } while (result < 0 && errno == EINTR);
     if (result < 0) {
         note("%s: %s", what, strerror(errno));
         end_group(what);
