@@ -153,15 +153,16 @@ static enum shadow_laid replace(struct shadow *shadow, struct shadow_fill *fill,
 }
 
 /*
- * The entry, and of a table of L1 the entry from which it is made. LAID: it stands there, or did for a
- * moment; anything else: it never did.
+ * The entry in the place of `old`, and of a table of L1 the entry from which it is made. LAID: it stands
+ * there, or did for a moment; anything else: it never did. What another CPU has put there since `old` was
+ * read stays: two that undo each other's work could go on so for ever.
  */
-static enum shadow_laid put(struct shadow *shadow, struct shadow_fill *fill, u32 page, unsigned slot, u64 now)
+static enum shadow_laid put(struct shadow *shadow, struct shadow_fill *fill, u32 page, unsigned slot, u64 old,
+                            u64 now)
 {
     bool table = shadow->pages[page].identity.kind == SHADOW_TABLE;
     u64 *entry = &shadow_table(shadow, page)[slot], *snapshot = &shadow_snapshot(shadow, page)[slot];
     u64 source = fill->walk->entry[shadow->pages[page].level].value;
-    u64 old = atomic_acquire(entry);
 
     if (slot_present(old)) {
         if (shadow_entry_same(&shadow->format, old, now) && (!table || atomic_peek(snapshot) == source))
@@ -218,7 +219,7 @@ static enum shadow_laid lay_link(struct shadow *shadow, struct shadow_state *cpu
     atomic_poke(&shadow->pages[child].used, atomic_peek(&shadow->clock));
     u64 now = compose_link(&shadow->format, shadow_table_address(shadow, child),
                            level_rights(fill, &shadow->pages[*page]));
-    enum shadow_laid laid = put(shadow, fill, *page, slot, now);
+    enum shadow_laid laid = put(shadow, fill, *page, slot, old, now);
     if (made && laid != SHADOW_LAID)
         shadow_retire(shadow, child);
     *page = child;
@@ -281,5 +282,7 @@ enum shadow_laid shadow_lay(struct shadow *shadow, struct shadow_state *cpu, str
         if (laid != SHADOW_LAID)
             return laid;
     }
-    return put(shadow, fill, page, shadow_index(fill->address, fill->map_level), leaf_of(shadow, fill, page));
+    u64 leaf = leaf_of(shadow, fill, page);
+    unsigned slot = shadow_index(fill->address, fill->map_level);
+    return put(shadow, fill, page, slot, atomic_acquire(&shadow_table(shadow, page)[slot]), leaf);
 }

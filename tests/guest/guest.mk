@@ -64,15 +64,17 @@ $(GUEST_BUILD)/guest.bin: $(GUEST_BUILD)/guest-flat.elf64
 -include $(wildcard $(GUEST_BUILD)/*.d $(GUEST_BUILD)/mm/*.d)
 
 # Need the platform's busybox; the last two also its Linux. -kvm has KVM's modules and the KVM client, -l2 also a Linux to
-# be booted as L2 by it: apart, so that the ordinary one stays small.
+# be booted as L2 by it, -kexec one to be booted in its own place: apart, so that the ordinary one stays small.
 INITRAMFS_SOURCES := $(filter-out tests/system/linux/kvm-client,$(wildcard tests/system/linux/*))
 KVM_CLIENT_SOURCES := $(wildcard tests/system/linux/kvm-client/*)
 .PHONY: nested-guests
-nested-guests: $(GUEST_BUILD)/initramfs-kvm.cpio.gz $(GUEST_BUILD)/initramfs-l2.cpio.gz
+nested-guests: $(GUEST_BUILD)/initramfs-kvm.cpio.gz $(GUEST_BUILD)/initramfs-l2.cpio.gz $(GUEST_BUILD)/initramfs-kexec.cpio.gz
 
 $(GUEST_BUILD)/initramfs-kvm.cpio.gz: INITRAMFS_OPTIONS := --kvm
 $(GUEST_BUILD)/initramfs-l2.cpio.gz: INITRAMFS_OPTIONS := --l2-linux
-$(GUEST_BUILD)/initramfs-kvm.cpio.gz $(GUEST_BUILD)/initramfs-l2.cpio.gz: $(KVM_CLIENT_SOURCES)
-$(GUEST_BUILD)/initramfs.cpio.gz $(GUEST_BUILD)/initramfs-kvm.cpio.gz $(GUEST_BUILD)/initramfs-l2.cpio.gz: $(INITRAMFS_SOURCES)
+$(GUEST_BUILD)/initramfs-kexec.cpio.gz: INITRAMFS_OPTIONS := --kexec $(GUEST_BUILD)/initramfs-kvm.cpio.gz
+$(GUEST_BUILD)/initramfs-kexec.cpio.gz: $(GUEST_BUILD)/initramfs-kvm.cpio.gz
+$(GUEST_BUILD)/initramfs-kvm.cpio.gz $(GUEST_BUILD)/initramfs-l2.cpio.gz $(GUEST_BUILD)/initramfs-kexec.cpio.gz: $(KVM_CLIENT_SOURCES)
+$(GUEST_BUILD)/initramfs.cpio.gz $(GUEST_BUILD)/initramfs-kvm.cpio.gz $(GUEST_BUILD)/initramfs-l2.cpio.gz $(GUEST_BUILD)/initramfs-kexec.cpio.gz: $(INITRAMFS_SOURCES)
 	@echo "  CPIO    $@"
 	@tests/system/linux/mkinitramfs $(INITRAMFS_OPTIONS) -o $@

@@ -29,6 +29,7 @@ static const struct {
     {"hostile", group_hostile},
     {"smp", group_smp},
     {"vmx-smp", group_vmx_smp},
+    {"smp-restart", group_smp_restart},
     {"triple", group_triple},
     {"fatal", group_fatal},
     {"bench-vmx", group_bench_vmx},

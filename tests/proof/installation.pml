@@ -300,10 +300,7 @@ violation: /* drops what was used; then shadow_fault() */
                 free_list = free_list & ~BIT(p);
                 use[p] = 1 - use[p]; level[p] = q - 1; slot[1 + p] = EMPTY; parent[p] = at; in_use[p] = 1
             };
-            atomic { SAME(at, u); e = slot[at] }; /* put() */
-            if
-            :: PRESENT(e) -> drop(at, e); retire(p); goto needs_shootdown /* replace() */
-            :: IS_OWED(e) -> retire(p); goto needs_shootdown
+            if /* put() */
             :: e == BUSY -> retire(p); goto done
             :: else ->
                 atomic {
