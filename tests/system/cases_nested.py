@@ -5,14 +5,16 @@ The bare runs are the reference: what the KVM client checks has to hold on the e
 about Umbra. The list is apart from cases.py since these runs are long.
 """
 
+import itertools
 import os
 
 import cases
 
 INITRAMFS_KVM = os.path.join(cases.BUILD, "guest", "initramfs-kvm.cpio.gz")
 INITRAMFS_L2 = os.path.join(cases.BUILD, "guest", "initramfs-l2.cpio.gz")
+INITRAMFS_KEXEC = os.path.join(cases.BUILD, "guest", "initramfs-kexec.cpio.gz")
 
-FILES = (INITRAMFS_KVM, INITRAMFS_L2)
+FILES = (INITRAMFS_KVM, INITRAMFS_L2, INITRAMFS_KEXEC)
 TOTALS = r"kvm: \d+ passed, \d+ failed"
 ALL_GOOD = r"kvm: [1-9]\d* passed, 0 failed"
 
@@ -99,9 +101,27 @@ def smp_cases(cpus):
         run = kvm_run(cpu, cases.UMBRA, ("smp",), timeout=400, words=UNHURRIED)
         run.arguments += ["--cpus", number, "--forbid", r"kvm: note (?!%s )\d+ CPUs" % number, *more]
         found.append(cases.Case("kvm-smp-" + number, cpu, [run], seconds=seconds))
+    # INIT and SIPI with VMX or SVM on and L2 running. QEMU's CPUs are threads: see cases.py.
+    for (cpu, count), umbra in itertools.product((("intel", "3"), ("intel", "4"), ("amd", "2")), (cases.UMBRA, None)):
+        found.append(cases.guest_case("smp-restart-%s%s" % (count, "" if umbra else "-bare"), cpu, "smp-restart", umbra=umbra,
+                                      words="cpus=" + count, options=("--cpus", count)))
     for cpu, group in (("intel", "vmx-smp"), ("amd", "svm-smp")):
         for suffix, umbra in (("", cases.UMBRA), ("-bare", None)):
             found.append(cases.guest_case(group + suffix, cpu, group, umbra=umbra, words="cpus=2", options=("--cpus", "2")))
+    return [case for case in found if case.cpu in cpus]
+
+
+def kexec_cases(cpus):
+    """Linux starts another Linux in its place while its KVM runs VMs on both CPUs; there KVM does so again."""
+    found = []
+    for cpu, more, seconds in (("intel", ("--ips", "15000000"), 170), ("amd", (), 35)):
+        words = ("console=ttyS0", "quiet", *UNHURRIED)
+        after = ";".join((*words, "umbra.test=kvm", "umbra.under=umbra", "umbra.kvm=smp"))
+        found.append(cases.Case("linux-kexec", cpu, [cases.Run("umbra", [
+            "--cpu", cpu, "--cpus", "2", *more, "--umbra", cases.UMBRA, "--guest", cases.linux_kernel(), "--module", INITRAMFS_KEXEC,
+            "--cmdline", " ".join((*words, "umbra.test=kexec", "umbra.next=" + after)), "--expect", "guest: kexec while VMs run on CPUs 0-1",
+            "--expect", "guest: init reached", "--expect", "kvm: group smp", "--expect", "kvm: note 2 CPUs", "--expect", ALL_GOOD,
+            "--until", TOTALS, "--forbid", "kvm: FAIL.*", "--timeout", "900"])], seconds=seconds))
     return [case for case in found if case.cpu in cpus]
 
 
@@ -141,5 +161,5 @@ NESTED = ("intel", "amd")
 def all_cases(cpus, _files):
     bare = [case for cpu in cpus for case in kvm_cases(cpu, None, "-bare")]
     guest = (vmx_cases() if "intel" in cpus else []) + (svm_cases() if "amd" in cpus else [])
-    guest += smp_cases(cpus) + hostile_cases(cpus)
+    guest += smp_cases(cpus) + kexec_cases(cpus) + hostile_cases(cpus)
     return guest + bare + [case for cpu in cpus if cpu in NESTED for case in kvm_cases(cpu, cases.UMBRA, "")]
