@@ -76,6 +76,15 @@ struct shadow_page {
     bool in_use;   /* it may be a victim */
 } __attribute__((aligned(64)));
 
+enum { SHADOW_QUICK_KINDS = 8 }; /* of accesses: ACCESS_WRITE, ACCESS_USER, ACCESS_FETCH */
+
+/* What a leaf of L1 has to be for shadow_fault_quick(), and what it gives to the shadow's. */
+struct shadow_quick {
+    u64 mask[SHADOW_QUICK_KINDS], value[SHADOW_QUICK_KINDS];
+    u64 writable;      /* of these bits one is 1 in a leaf whose dirty flag need not be set any more */
+    u64 kept, execute; /* which bits are the same; which one becomes XU */
+};
+
 struct shadow_root {
     struct shadow_key key; /* pointer: address bits only */
     struct paging paging;
@@ -92,12 +101,14 @@ struct shadow_root {
     u64 accessed_bit, dirty_bit; /* of L1's entries; 0 if L1 uses none */
     u8 top_level;                /* the highest level at which the shadow has pages of kind TABLE */
     u8 pat[8];                   /* NPT: L1's PAT index to Umbra's */
+    struct shadow_quick quick;
 };
 
 /* Entries that take nothing away: what they are under a mask. */
 struct shadow_plain {
-    u64 right, link_mask; /* of the shadow's tables, and of Umbra's own */
-    u64 own, own_mask;    /* of Umbra's own, for a page */
+    u64 link, link_mask; /* of the shadow's tables */
+    u64 own, own_mask;   /* of Umbra's own, for a page; and what the shadow's leaf has of it */
+    u64 kept, set;       /* what a leaf of the shadow has of Umbra's, and in any case */
 };
 
 struct shadow {
@@ -349,6 +360,8 @@ enum shadow_laid shadow_lay(struct shadow *shadow, struct shadow_state *cpu, str
 /* --- shadow-quick.c --- */
 
 void shadow_quick_init(struct shadow *shadow);
+/* Of a new root, when all but its page is known. */
+void shadow_quick_root(const struct shadow *shadow, struct shadow_root *root);
 /*
  * L1's table that the page stands for, where Umbra can read it at any time; NULL if there is none, or if
  * entries made from it are not for shadow_fault_quick(). The page's identity and root are known.

@@ -16,16 +16,62 @@ enum {
 #define unlikely(condition) __builtin_expect((condition), 0)
 #define INLINE              static inline __attribute__((always_inline))
 
+/* --- known beforehand --- */
+
 void shadow_quick_init(struct shadow *shadow)
 {
     const struct tdp_config *format = &shadow->format;
     struct shadow_plain *plain = &shadow->plain;
+    u64 right = tdp_table_entry(format, hpa(0)) & ~PTE_A;
 
-    plain->right = tdp_table_entry(format, hpa(0)) & ~PTE_A;
-    plain->link_mask = plain->right | ENTRY_PS | (format->format == TDP_NPT ? PTE_XD : 0);
-    plain->own_mask = plain->link_mask & ~ENTRY_PS;
-    plain->own =
-        format->format == TDP_NPT && format->mode_based_execute ? plain->right & ~PTE_U : plain->right;
+    plain->link = plain->own = right;
+    plain->link_mask = right | ENTRY_PS;
+    plain->own_mask = right;
+    plain->kept = ENTRY_ADDRESS;
+    if (format->format == TDP_EPT) {
+        plain->kept |= BITS(5, 3);
+        return;
+    }
+    plain->link_mask |= PTE_XD;
+    plain->own_mask |= PTE_XD;
+    plain->set = PTE_P | PTE_A | PTE_D | PTE_U;
+    if (format->mode_based_execute) {
+        plain->own &= ~PTE_U;
+        plain->set &= ~PTE_U;
+    }
+}
+
+/* What L1's leaf says that is not the same in the shadow's, or that its type is not the ordinary one. */
+static u64 special_bits(const struct shadow_root *root)
+{
+    struct paging_role role = root->key.role;
+
+    if (role_is_ept(role))
+        return 0;
+    return PTE_PWT | PTE_PCD | PTE_PAT_4K | (role_has(role, ROLE_GMET) ? PTE_XD : 0);
+}
+
+void shadow_quick_root(const struct shadow *shadow, struct shadow_root *root)
+{
+    const struct paging_quick *paging = &root->paging.quick;
+    struct shadow_quick *quick = &root->quick;
+    struct paging_role role = root->key.role;
+    bool mode_based = shadow->format.mode_based_execute;
+
+    *quick = (struct shadow_quick){.writable = root->dirty_bit != 0 ? root->dirty_bit : PTE_P};
+    for (unsigned access = 0; access < SHADOW_QUICK_KINDS; access++) {
+        quick->mask[access] = paging->leaf_mask[access] | paging->granted_mask[access] | special_bits(root);
+        quick->value[access] = paging->leaf_value[access] | paging->granted_value[access];
+    }
+    if (role_is_ept(role)) {
+        quick->kept = EPTE_R | EPTE_W | EPTE_X | EPTE_IPAT;
+        if (mode_based && role_has(role, ROLE_MBEC))
+            quick->kept |= EPTE_XU;
+        else if (mode_based)
+            quick->execute = EPTE_X;
+    } else {
+        quick->kept = PTE_W | PTE_XD | (role_has(role, ROLE_GMET) && mode_based ? PTE_U : 0);
+    }
 }
 
 const u64 *shadow_quick_source(const struct shadow *shadow, const struct shadow_page *page)
@@ -40,6 +86,8 @@ const u64 *shadow_quick_source(const struct shadow *shadow, const struct shadow_
     return (const u64 *)(const void *)(memory->window + offset);
 }
 
+/* --- one fault --- */
+
 /*
  * Umbra's own entry for the page, as a leaf of that size at least, with the address of the page in it; 0: it
  * is not a plain one. Tables that are unlinked are not freed before this section has ended: see
@@ -47,83 +95,96 @@ const u64 *shadow_quick_source(const struct shadow *shadow, const struct shadow_
  */
 INLINE u64 own_page(const struct shadow *shadow, u64 address, unsigned map_level)
 {
-    u64 table = shadow->config.tdp->root.raw, entry, within;
+    u64 table = shadow->config.tdp->root.raw, entry = 0;
     unsigned level = SHADOW_LEVELS;
 
     if (unlikely(address >> 48 != 0))
         return 0;
-    for (;; level--) {
-        entry = atomic_acquire((const u64 *)phys_to_virt(hpa(table)) + shadow_index(address, level));
-        if (level == map_level || (entry & ENTRY_PS) != 0)
+#pragma GCC unroll 4
+    for (; level >= map_level; level--) {
+        const u64 *entries = phys_to_virt(hpa(table));
+        entry = atomic_acquire(&entries[shadow_index(address, level)]);
+        if (level == 1 || (level < SHADOW_LEVELS && (entry & ENTRY_PS) != 0))
             break;
         if (unlikely((entry & PTE_P) == 0))
             return 0;
         table = entry & ENTRY_ADDRESS;
     }
-    if (unlikely(((entry ^ shadow->plain.own) & shadow->plain.own_mask) != 0))
+    if (unlikely(level < map_level || (entry & shadow->plain.own_mask) != shadow->plain.own))
         return 0;
-    within = tdp_entry_span(level) - 1;
-    if (unlikely(level > 1 && (entry & ENTRY_PS) == 0))
-        return 0;
+    if (level == 1)
+        return entry;
+    u64 within = tdp_entry_span(level) - 1;
     return (entry & ~(within & ENTRY_ADDRESS)) | (address & within);
 }
 
-/* The shadow's leaf. L1's type is the ordinary one, so Umbra's remains (see combine() of shadow-lay.c). */
-INLINE u64 compose(const struct shadow *shadow, const struct shadow_root *root, u64 own, u64 leaf)
+static void use_path(struct shadow *shadow, const struct shadow_page *page)
 {
-    bool mode_based = shadow->format.mode_based_execute;
+    u32 number = (u32)(page - shadow->pages);
 
-    if (root->dirty_bit != 0 && (leaf & root->dirty_bit) == 0)
-        leaf &= ~PTE_W;
-    if (shadow->format.format == TDP_EPT) {
-        u64 user = role_has(root->key.role, ROLE_MBEC) ? leaf & EPTE_XU : (leaf & EPTE_X) << 8;
-        return (own & (ENTRY_ADDRESS | BITS(5, 3))) | (leaf & (EPTE_R | EPTE_W | EPTE_X | EPTE_IPAT)) |
-               (mode_based ? user : 0);
-    }
-    bool user = !mode_based || (role_has(root->key.role, ROLE_GMET) && (leaf & (PTE_U | PTE_XD)) == PTE_U);
-    return (own & ENTRY_ADDRESS) | (leaf & (PTE_W | PTE_XD)) | PTE_P | PTE_A | PTE_D | (user ? PTE_U : 0);
+    for (; number != SHADOW_NONE; number = shadow->pages[number].parent)
+        atomic_poke(&shadow->pages[number].used, atomic_peek(&shadow->clock));
 }
 
-static void use_path(struct shadow *shadow, u32 page)
+INLINE bool is_marked_writable(const struct shadow *shadow, u64 address)
 {
-    for (; page != SHADOW_NONE; page = shadow->pages[page].parent)
-        atomic_poke(&shadow->pages[page].used, atomic_peek(&shadow->clock));
+    u64 frame = address >> PAGE_SHIFT;
+
+    return address < shadow->config.memory_limit &&
+           (atomic_load(&shadow->writable_4k[frame / 64]) >> frame % 64 & 1) != 0;
 }
 
-/* Does L1's leaf allow the access, with nothing reserved or special, and no flag owed? */
-INLINE bool allows(const struct shadow *shadow, const struct shadow_root *root, unsigned level, u64 leaf,
-                   unsigned access)
-{
-    const struct paging_quick *quick = &root->paging.quick;
-    u64 pat =
-        shadow->format.format == TDP_NPT ? PTE_PWT | PTE_PCD | (level == 1 ? PTE_PAT_4K : PTE_PAT_LARGE) : 0;
+/* Where a page of the shadow stands, in bytes of the pool, and L1's table. */
+struct place {
+    u64 offset;
+    const u64 *source;
+};
 
-    return (leaf & quick->leaf_mask[access]) == quick->leaf_value[access] &&
-           (leaf & quick->granted_mask[access]) == quick->granted_value[access] &&
-           (level == 1 || (leaf & quick->large[level]) == ENTRY_PS) && (leaf & pat) == 0;
+INLINE u64 *slot_at(const struct shadow *shadow, const struct place *place, u64 address, unsigned level)
+{
+    return shadow_table(shadow, 0) + place->offset / sizeof(u64) + shadow_index(address, level);
 }
 
-/* The slot of that level is empty, in a page that stands for L1's table `source`. */
+INLINE void go_to(const struct shadow *shadow, struct place *place, u64 offset)
+{
+    place->offset = offset;
+    place->source = shadow->source[offset / PAGE_SIZE];
+}
+
+/*
+ * The slot of that level is empty. L1's type is the ordinary one, so that Umbra's remains: see combine() of
+ * shadow-lay.c.
+ */
 INLINE bool fill_slot(struct shadow *shadow, const struct shadow_root *root, u64 address, unsigned access,
-                      unsigned level, u32 page, u64 *table, const u64 *source)
+                      unsigned level, const struct place *place)
 {
-    unsigned slot = shadow_index(address, level);
-    u64 leaf = atomic_peek(&source[slot]);
+    const struct shadow_quick *quick = &root->quick;
+    u64 *slot = slot_at(shadow, place, address, level), span = tdp_entry_span(level);
+    u64 leaf = atomic_peek(&place->source[shadow_index(address, level)]), plain = leaf;
 
-    if (!allows(shadow, root, level, leaf, access))
+    if (level > 1) {
+        plain ^= ENTRY_PS;
+        if ((plain & (root->paging.quick.large[level] | PTE_PAT_LARGE)) != 0)
+            return false;
+    }
+    if (unlikely((plain & quick->mask[access]) != quick->value[access]))
         return false;
-    u64 target = leaf & ENTRY_ADDRESS & ~(tdp_entry_span(level) - 1);
+    u64 target = leaf & ENTRY_ADDRESS & ~(span - 1);
     u64 own = own_page(shadow, target, level);
     if (unlikely(own == 0))
         return false;
-    u64 entry = compose(shadow, root, own, leaf) | (level > 1 ? ENTRY_PS : 0);
-    if ((entry & PTE_W) != 0)
-        shadow_mark_writable(shadow, target, tdp_entry_span(level));
-    if (unlikely(!atomic_cas(&table[slot], 0, SLOT_BUSY)))
+    u64 entry = (own & shadow->plain.kept) | (leaf & quick->kept) | (leaf & quick->execute) << 8 |
+                shadow->plain.set | (level > 1 ? ENTRY_PS : 0);
+    if (unlikely((leaf & quick->writable) == 0))
+        entry &= ~PTE_W;
+    if ((entry & PTE_W) != 0 && (level > 1 || unlikely(!is_marked_writable(shadow, target))))
+        shadow_mark_writable(shadow, target, span);
+    if (unlikely(!atomic_cas(slot, 0, SLOT_BUSY)))
         return false;
-    atomic_poke(&table[slot + shadow->to_snapshot], leaf);
-    atomic_release(&table[slot], entry);
-    if (atomic_peek(&shadow->clock) - atomic_peek(&shadow->pages[page].used) >= RECENT_USES)
+    atomic_poke(&slot[shadow->to_snapshot], leaf);
+    atomic_release(slot, entry);
+    const struct shadow_page *page = &shadow->pages[place->offset / PAGE_SIZE];
+    if (unlikely(atomic_peek(&shadow->clock) - atomic_peek(&page->used) >= RECENT_USES))
         use_path(shadow, page);
     return true;
 }
@@ -132,43 +193,46 @@ INLINE bool fill_slot(struct shadow *shadow, const struct shadow_root *root, u64
  * A link that leaves all rights, and whose entry of L1 is as it was when it was made, has nothing to add: all
  * entries of L1 on the way are then plain ones that have been checked, and their accessed flags are set.
  */
-static bool fill(struct shadow *shadow, const struct shadow_state *cpu, u64 address, unsigned access)
+INLINE bool fill(struct shadow *shadow, const struct shadow_state *cpu, u64 address, unsigned access)
 {
     const struct shadow_root *root = &shadow->root[cpu->pinned];
     u32 page = atomic_acquire(&root->page);
+    struct place place;
 
     if (unlikely(atomic_acquire(&root->generation) != cpu->tag[cpu->last].generation ||
                  page != cpu->root_page || (address >> 48) != 0 ||
                  atomic_acquire(&shadow->own_changes) != atomic_acquire(&shadow->config.tdp->changes)))
         return false;
+    go_to(shadow, &place, (u64)page * PAGE_SIZE);
 #pragma GCC unroll 4
-    for (unsigned level = SHADOW_LEVELS; level >= 1; level--) {
-        unsigned slot = shadow_index(address, level);
-        u64 *table = shadow_table(shadow, page);
-        const u64 *source = shadow->source[page];
-        if (unlikely(source == NULL))
+    for (unsigned level = SHADOW_LEVELS; level > 1; level--) {
+        const u64 *slot = slot_at(shadow, &place, address, level);
+        u64 entry = atomic_acquire(slot);
+        if (unlikely(place.source == NULL))
             return false;
-        if (level == 1)
-            return fill_slot(shadow, root, address, access, 1, page, table, source);
-        u64 entry = atomic_acquire(&table[slot]);
-        if (level == 2 && entry == 0)
-            return fill_slot(shadow, root, address, access, 2, page, table, source);
-        if (unlikely(((entry ^ shadow->plain.right) & shadow->plain.link_mask) != 0 ||
-                     atomic_peek(&source[slot]) != atomic_peek(&table[slot + shadow->to_snapshot])))
+        if (unlikely((entry & shadow->plain.link_mask) != shadow->plain.link))
+            return level == 2 && entry == 0 && fill_slot(shadow, root, address, access, 2, &place);
+        if (unlikely(atomic_peek(&place.source[shadow_index(address, level)]) !=
+                     atomic_peek(&slot[shadow->to_snapshot])))
             return false;
-        page = shadow_child(shadow, entry);
+        go_to(shadow, &place, (entry & ENTRY_ADDRESS) - shadow->tables);
     }
-    return false;
+    return place.source != NULL && fill_slot(shadow, root, address, access, 1, &place);
 }
 
 bool shadow_fault_quick(struct shadow *shadow, struct shadow_cpu *storage, l2_gpa_t address, unsigned access)
 {
     struct shadow_state *cpu = shadow_state_of(storage);
+    bool filled;
 
+    if (access >= SHADOW_QUICK_KINDS)
+        return false;
     shadow_enter(cpu);
-    bool filled = fill(shadow, cpu, address.raw, access);
+    filled = fill(shadow, cpu, address.raw, access);
     shadow_leave(cpu);
-    cpu->statistics.faults += filled;
-    cpu->statistics.filled += filled;
-    return filled;
+    if (unlikely(!filled))
+        return false;
+    cpu->statistics.faults++;
+    cpu->statistics.filled++;
+    return true;
 }

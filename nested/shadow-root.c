@@ -275,6 +275,7 @@ static struct shadow_root *make_root(struct shadow *shadow, struct shadow_state 
     paging_init(&root->paging, key->role);
     if (role_has(key->role, ROLE_NPT))
         shadow_translate_pat(root->pat, key->pat, shadow->config.host_pat);
+    shadow_quick_root(shadow, root);
     u32 page = root_page_new(shadow, cpu, root, top_entry_of(shadow, root));
     if (page == SHADOW_NONE)
         return NULL;
