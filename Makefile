@@ -201,6 +201,8 @@ UNIT_TESTS += shadow-invalidation
 unit-shadow-invalidation := $(shadow-world) tests/unit/shadow-case.c
 UNIT_TESTS += shadow-progress
 unit-shadow-progress := $(shadow-world)
+UNIT_TESTS += shadow-quick
+unit-shadow-quick := $(shadow-world) tests/unit/shadow-case.c
 # Several CPUs at once, each a thread.
 UNIT_TESTS += shadow-threads
 unit-shadow-threads := $(wildcard nested/shadow*.c) mm/tdp.c mm/tdp-format.c mm/mtrr.c mm/frame.c $(paging-core)

@@ -94,7 +94,7 @@ static void quick_init(struct paging *paging)
     unsigned width = role_maxphyaddr(paging->role);
 
     quick->format = quick_format(paging->role);
-    if (quick->format == QUICK_NONE)
+    if (paging_formats[role_format(paging->role)].levels < 4)
         return;
     for (unsigned kind = 0; kind < ACCESS_KINDS; kind++) {
         if ((kind & ACCESS_SHADOW_STACK) == 0) {

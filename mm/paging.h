@@ -14,7 +14,8 @@
  * What an ordinary walk of mm/walk-quick.c has to fulfil, by kind of access. `granted` is the AND of its
  * entries, `leaf` the one that maps a 4-KByte page. They allow the access, with no reserved bit set and no
  * flag owed, if they are `_value` under `_mask`. A mask that tells of no more than P leaves the decision to
- * the leaf's protection key; kinds that are not quick have a value that cannot be.
+ * the leaf's protection key; kinds that are not quick have a value that cannot be. Those four, and `large`,
+ * are valid for 5-level formats, too.
  */
 enum paging_quick_format { QUICK_NONE, QUICK_GUEST, QUICK_HOST }; /* 4-level guest tables; NPT and EPT */
 

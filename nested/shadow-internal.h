@@ -83,6 +83,7 @@ struct shadow_quick {
     u64 mask[SHADOW_QUICK_KINDS], value[SHADOW_QUICK_KINDS];
     u64 writable;      /* of these bits one is 1 in a leaf whose dirty flag need not be set any more */
     u64 kept, execute; /* which bits are the same; which one becomes XU */
+    const u64 *top;    /* 5-level formats: L1's entry above the root's page, if it can be read at any time */
 };
 
 struct shadow_root {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The ordinary fault in a straight line: L1 maps the page, by entries whose flags are set, Umbra's own map
+ * The ordinary fault in a straight line: L1 maps the page, at most its leaf owes flags, Umbra's own map
  * leaves it all rights, and the shadow has each table down to the empty slot. What is anything else is left
  * alone: shadow_fault() starts over. Nothing is decided here that it would not decide.
  */
@@ -51,6 +51,15 @@ static u64 special_bits(const struct shadow_root *root)
     return PTE_PWT | PTE_PCD | PTE_PAT_4K | (role_has(role, ROLE_GMET) ? PTE_XD : 0);
 }
 
+/* Where L1's table can be read at any time, or NULL. */
+static const u64 *in_window(const struct shadow *shadow, u64 table)
+{
+    const struct paging_memory *memory = shadow->config.memory;
+    u64 offset = table - memory->window_start;
+
+    return offset < memory->window_bytes ? (const u64 *)(const void *)(memory->window + offset) : NULL;
+}
+
 void shadow_quick_root(const struct shadow *shadow, struct shadow_root *root)
 {
     const struct paging_quick *paging = &root->paging.quick;
@@ -59,6 +68,8 @@ void shadow_quick_root(const struct shadow *shadow, struct shadow_root *root)
     bool mode_based = shadow->format.mode_based_execute;
 
     *quick = (struct shadow_quick){.writable = root->dirty_bit != 0 ? root->dirty_bit : PTE_P};
+    if (paging_formats[role_format(role)].levels > SHADOW_LEVELS)
+        quick->top = in_window(shadow, root->key.pointer);
     for (unsigned access = 0; access < SHADOW_QUICK_KINDS; access++) {
         quick->mask[access] = paging->leaf_mask[access] | paging->granted_mask[access] | special_bits(root);
         quick->value[access] = paging->leaf_value[access] | paging->granted_value[access];
@@ -74,16 +85,28 @@ void shadow_quick_root(const struct shadow *shadow, struct shadow_root *root)
     }
 }
 
+/* The page is one of level 4. Does L1's entry above it take nothing away, and can it be read at any time? */
+static bool top_is_plain(const struct shadow_root *root, const struct shadow_page *page)
+{
+    enum paging_format_id format = role_format(root->key.role);
+    unsigned top = paging_formats[format].levels;
+
+    if (top <= SHADOW_LEVELS)
+        return true;
+    u64 deviations = page->top_entry ^ paging_plain_bits(format, top, false);
+    return root->quick.top != NULL && page->top_rights == TDP_RWX &&
+           (deviations & (root->paging.plain_table[top] | root->paging.accessed)) == 0;
+}
+
 const u64 *shadow_quick_source(const struct shadow *shadow, const struct shadow_page *page)
 {
-    const struct paging_memory *memory = shadow->config.memory;
     const struct shadow_root *root = &shadow->root[page->root];
-    u64 offset = page->identity.source - memory->window_start;
 
     if (page->identity.kind != SHADOW_TABLE || page->identity.above != RIGHTS_ALL_BUT_SS ||
-        root->paging.quick.format != QUICK_HOST || root->pat[0] != 0 || offset >= memory->window_bytes)
+        paging_formats[role_format(root->key.role)].levels < SHADOW_LEVELS || root->pat[0] != 0 ||
+        (page->level == SHADOW_LEVELS && !top_is_plain(root, page)))
         return NULL;
-    return (const u64 *)(const void *)(memory->window + offset);
+    return in_window(shadow, page->identity.source);
 }
 
 /* --- one fault --- */
@@ -152,6 +175,25 @@ INLINE void go_to(const struct shadow *shadow, struct place *place, u64 offset)
 }
 
 /*
+ * L1's leaf owes these flags and nothing else. False: they are not set. What other CPUs of L1 change
+ * meanwhile is not lost.
+ */
+static __attribute__((noinline)) bool mark(struct shadow *shadow, const u64 *source, u64 address, u64 leaf,
+                                           u64 owed, const struct shadow_root *root)
+{
+    const struct shadow_config *config = &shadow->config;
+    const struct paging_memory *memory = config->memory;
+    u64 where = memory->window_start + (u64)((const u8 *)source - memory->window);
+
+    if ((owed & ~(root->accessed_bit | root->dirty_bit)) != 0 || atomic_peek(&shadow->flags_alias))
+        return false;
+    if (config->log_dirty != NULL &&
+        !config->log_dirty(config->context, l2_gpa(address), (owed & root->dirty_bit) != 0))
+        return false;
+    return memory->compare_exchange(memory, gpa(where), sizeof(leaf), leaf, leaf | owed) == MEMORY_OK;
+}
+
+/*
  * The slot of that level is empty. L1's type is the ordinary one, so that Umbra's remains: see combine() of
  * shadow-lay.c.
  */
@@ -160,15 +202,20 @@ INLINE bool fill_slot(struct shadow *shadow, const struct shadow_root *root, u64
 {
     const struct shadow_quick *quick = &root->quick;
     u64 *slot = slot_at(shadow, place, address, level), span = tdp_entry_span(level);
-    u64 leaf = atomic_peek(&place->source[shadow_index(address, level)]), plain = leaf;
+    const u64 *source = &place->source[shadow_index(address, level)];
+    u64 leaf = atomic_peek(source), plain = leaf;
 
     if (level > 1) {
         plain ^= ENTRY_PS;
         if ((plain & (root->paging.quick.large[level] | PTE_PAT_LARGE)) != 0)
             return false;
     }
-    if (unlikely((plain & quick->mask[access]) != quick->value[access]))
-        return false;
+    u64 owed = (plain & quick->mask[access]) ^ quick->value[access];
+    if (unlikely(owed != 0)) {
+        if (!mark(shadow, source, address, leaf, owed, root))
+            return false;
+        leaf |= owed;
+    }
     u64 target = leaf & ENTRY_ADDRESS & ~(span - 1);
     u64 own = own_page(shadow, target, level);
     if (unlikely(own == 0))
@@ -202,6 +249,8 @@ INLINE bool fill(struct shadow *shadow, const struct shadow_state *cpu, u64 addr
     if (unlikely(atomic_acquire(&root->generation) != cpu->tag[cpu->last].generation ||
                  page != cpu->root_page || (address >> 48) != 0 ||
                  atomic_acquire(&shadow->own_changes) != atomic_acquire(&shadow->config.tdp->changes)))
+        return false;
+    if (root->quick.top != NULL && atomic_peek(root->quick.top) != shadow->pages[page].top_entry)
         return false;
     go_to(shadow, &place, (u64)page * PAGE_SIZE);
 #pragma GCC unroll 4

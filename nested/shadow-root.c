@@ -227,6 +227,7 @@ static u32 root_page_new(struct shadow *shadow, struct shadow_state *cpu, const 
     page->top_entry = top_entry;
     if (levels > SHADOW_LEVELS)
         page->top_rights = (u8)shadow_entry_rights(role, levels, top_entry);
+    shadow->source[number] = shadow_quick_source(shadow, page);
     atomic_release(&page->in_use, true);
     return number;
 }

@@ -400,7 +400,7 @@ static enum exit_action step_of_l1(struct vcpu *vcpu)
 }
 
 /* The hardware found in L2's state what the checks did not: the entry fails as one that they refuse. */
-static enum exit_action entry_failure(struct vcpu *vcpu, u32 reason)
+static __attribute__((noinline)) enum exit_action entry_failure(struct vcpu *vcpu, u32 reason)
 {
     u64 qualification = vmread(VMCS_EXIT_QUALIFICATION);
 
@@ -422,6 +422,15 @@ static __attribute__((noinline)) enum exit_action general_exit(struct vcpu *vcpu
     return action;
 }
 
+static __attribute__((noinline)) enum exit_action ept_violation_exit(struct vcpu *vcpu,
+                                                                     struct nested_vmx *nested)
+{
+    if (l2_second_level_filled(nested))
+        return EXIT_RESUME;
+    return general_exit(vcpu, nested, REASON_EPT_VIOLATION);
+}
+
+/* Without a stack of its own: it is on the way of all exits. */
 enum exit_action nested_vmx_l2_exit(struct vcpu *vcpu, u32 reason)
 {
     struct nested_vmx *nested = nested_vmx_of(vcpu);
@@ -430,7 +439,7 @@ enum exit_action nested_vmx_l2_exit(struct vcpu *vcpu, u32 reason)
         return entry_failure(vcpu, reason);
     nested->vmcs02->active->launched = true;
     nested->vmcs12.launch_state = VMCS12_LAUNCHED;
-    if (reason == REASON_EPT_VIOLATION && l2_second_level_filled(nested))
-        return EXIT_RESUME;
+    if (reason == REASON_EPT_VIOLATION)
+        return ept_violation_exit(vcpu, nested);
     return general_exit(vcpu, nested, reason);
 }

@@ -40,14 +40,15 @@ void bench_map(u64 *window, u64 *window_directory, u64 leaf, u64 table)
     }
 }
 
-void bench_renew_large(u64 *directory, void (*invalidate)(void))
+void bench_renew_large(u64 *directory, u64 flags, void (*invalidate)(void))
 {
     u64 saved[BENCH_LARGE_PAGES];
 
     memcpy(saved, &directory[BENCH_LARGE_FIRST], sizeof(saved));
     memset(&directory[BENCH_LARGE_FIRST], 0, sizeof(saved));
     invalidate();
-    memcpy(&directory[BENCH_LARGE_FIRST], saved, sizeof(saved));
+    for (unsigned i = 0; i < BENCH_LARGE_PAGES; i++)
+        directory[BENCH_LARGE_FIRST + i] = saved[i] | flags;
 }
 
 void bench_first_touch(const char *name, bench_touch *touch, const void *first, u64 stride, u64 count)

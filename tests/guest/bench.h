@@ -36,9 +36,9 @@ typedef u64 bench_touch(const void *first, u64 stride, u64 count);
 void bench_first_touch(const char *name, bench_touch *touch, const void *first, u64 stride, u64 count);
 /*
  * L1's second-level entries for the pages that are touched, all 2-MByte leaves of `directory` from
- * BENCH_LARGE_FIRST on taken away and, after `invalidate`, given back.
+ * BENCH_LARGE_FIRST on taken away and, after `invalidate`, given back with accessed and dirty flags.
  */
-void bench_renew_large(u64 *directory, void (*invalidate)(void));
+void bench_renew_large(u64 *directory, u64 flags, void (*invalidate)(void));
 /* A row per number of tables: what `invalidate` costs, after that many entries of bench_tables have changed.
  */
 void bench_changed_tables(const char *const names[3], bench_touch *touch, u64 (*invalidate)(bool really));

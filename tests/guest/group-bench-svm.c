@@ -94,7 +94,7 @@ static void bench_second_level(void)
     bench_map(npt_window, npt_window_directory, NPT_ALL | PTE_A | PTE_D, NPT_ALL);
     bench_first_touch("touch-4k", touch, (const u8 *)WINDOW + BENCH_SMALL_FIRST * PAGE_SIZE, PAGE_SIZE,
                       BENCH_SMALL_PAGES);
-    bench_renew_large(npt_directory, flush_now);
+    bench_renew_large(npt_directory, PTE_A | PTE_D, flush_now);
     bench_first_touch("touch-2m", touch, (const void *)(BENCH_LARGE_FIRST * MIB(2)), MIB(2),
                       BENCH_LARGE_PAGES);
     bench_changed_tables(flushes, touch, flush_and_enter);

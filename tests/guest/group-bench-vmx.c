@@ -197,7 +197,7 @@ static void bench_second_level(void)
     bench_map(ept_window, ept_window_directory, EPT_RWX | EPT_XU | EPT_WB | EPT_A | EPT_D, EPT_RWX | EPT_XU);
     bench_first_touch("touch-4k", touch, (const u8 *)WINDOW + BENCH_SMALL_FIRST * PAGE_SIZE, PAGE_SIZE,
                       BENCH_SMALL_PAGES);
-    bench_renew_large(ept_directory, invept_all);
+    bench_renew_large(ept_directory, EPT_A | EPT_D, invept_all);
     bench_first_touch("touch-2m", touch, (const void *)(BENCH_LARGE_FIRST * MIB(2)), MIB(2),
                       BENCH_LARGE_PAGES);
     bench_changed_tables(names, touch, invept_and_enter);

@@ -362,21 +362,31 @@ static void expect(const struct hardware_use *use, const struct world_access *ac
     }
 }
 
+/* What the shadow has for the address: 0 is nothing. */
+static u64 shadow_entry(const struct hardware_use *use, u64 address)
+{
+    struct way page;
+
+    return descend(use, from_root(use), address, &page, false) ? page.path.step[page.path.count - 1].entry
+                                                               : 0;
+}
+
 /* An ordinary fault: what is there then is what shadow_fault() would have made, and nothing is owed. */
 static bool fault_quickly(const struct hardware_use *use, const struct shadow_access *fault)
 {
-    struct shadow_statistics before, after;
     struct shadow_access again = *fault;
     struct shadow_result result;
 
     if (!shadow_fault_quick(world.shadow, &world.cpu, fault->address, fault->access))
         return false;
+    assert_int_equal(shadow_renew(world.shadow, &world.cpu), SHADOW_RENEWED);
     again.rip = ++world.quick;
-    shadow_statistics(world.shadow, &before);
-    assert_int_equal(shadow_fault(world.shadow, &world.cpu, use->use.handle, &again, &result), SHADOW_FILLED);
-    shadow_statistics(world.shadow, &after);
-    assert_int_equal(after.spurious, before.spurious + 1);
-    assert_true(shadow_renew(world.shadow, &world.cpu));
+    u64 entry = shadow_entry(use, fault->address.raw);
+    assert_int_not_equal(entry, 0);
+    enum shadow_outcome outcome = shadow_fault(world.shadow, &world.cpu, use->use.handle, &again, &result);
+    /* A flag of the leaf may have been one of L1's entry above the root's page, too. */
+    assert_true(outcome == SHADOW_FILLED || outcome == SHADOW_STALE);
+    assert_int_equal(shadow_entry(use, fault->address.raw), entry);
     return true;
 }
 

@@ -325,111 +325,6 @@ static void no_tables_no_shadow(void **state)
     assert_int_equal(run(0, final_read), SHADOW_FILLED);
 }
 
-/* --- ordinary faults --- */
-
-static bool quickly(u64 address, unsigned access)
-{
-    u64 filled = statistics()->filled, faults = statistics()->faults;
-    bool done = shadow_fault_quick(world.shadow, &world.cpu, l2_gpa(address), access);
-
-    assert_int_equal(statistics()->filled, filled + done);
-    assert_int_equal(statistics()->faults, faults + done);
-    return done;
-}
-
-/* Pages 0 to 7, of which 0 is filled, so that the tables are there; L1's memory can be read at any time. */
-static void with_neighbours(const struct world_plan *plan)
-{
-    do
-        world_make(plan);
-    while (world.memory.window_bytes == 0);
-    for (u64 page = 0; page < 8; page++)
-        assert_true(world_map(0, page * PAGE_SIZE, 1, GIB(1) + page * PAGE_SIZE));
-    enter(0);
-    assert_int_equal(run(0, final_read), SHADOW_FILLED);
-}
-
-static void an_ordinary_fault_is_filled_at_once(void **state)
-{
-    const struct world_plan *plans[] = {&ept_plan, &npt_plan};
-    unsigned level;
-
-    (void)state;
-    for (unsigned i = 0; i < 2; i++) {
-        unsigned user = i == 0 ? 0 : ACCESS_USER;
-        with_neighbours(plans[i]);
-        assert_true(quickly(PAGE_SIZE, ACCESS_READ | user));
-        assert_int_equal(shadow_leaf(PAGE_SIZE, &level) & ENTRY_ADDRESS, GIB(1) + PAGE_SIZE);
-        assert_int_equal(level, 1);
-        assert_true(quickly(2 * PAGE_SIZE, ACCESS_WRITE | user));
-        assert_true(quickly(3 * PAGE_SIZE, ACCESS_FETCH | ACCESS_USER));
-        /* It is there, and a second time there is nothing to do. */
-        assert_false(quickly(PAGE_SIZE, ACCESS_READ | user));
-        /* A large page, where the table is there. */
-        assert_true(world_map(0, MIB(2), 2, GIB(1) + MIB(2)));
-        assert_true(quickly(MIB(2) + 5 * PAGE_SIZE, ACCESS_WRITE | user));
-        assert_int_equal(shadow_leaf(MIB(2), &level) & ENTRY_ADDRESS, GIB(1) + MIB(2));
-        assert_int_equal(level, 2);
-        for (u64 page = 0; page < 4; page++)
-            hardware_check(&use, page * PAGE_SIZE);
-        hardware_check(&use, MIB(2));
-    }
-}
-
-/* Each needs what shadow_fault() does besides: nothing happens. */
-static void all_other_faults_are_left_alone(void **state)
-{
-    (void)state;
-    with_neighbours(&ept_plan);
-    u64 leaf = world_peek(entry_at(0, PAGE_SIZE, 1));
-    const u64 others[] = {
-        0,                     /* L1's fault */
-        leaf & ~EPTE_A,        /* a flag is owed */
-        leaf & ~EPTE_D,        /* by this write */
-        leaf & ~EPTE_W,        /* L1's fault */
-        leaf ^ 2 << 3,         /* another memory type; it does not exist */
-        leaf | BIT(45),        /* beyond MAXPHYADDR */
-        leaf ^ GIB(1) ^ GIB(6) /* nothing is there */
-    };
-    for (unsigned i = 0; i < ARRAY_SIZE(others); i++) {
-        world_l1_store(entry_at(0, PAGE_SIZE, 1), others[i]);
-        assert_false(quickly(PAGE_SIZE, ACCESS_WRITE));
-    }
-    world_l1_store(entry_at(0, PAGE_SIZE, 1), leaf);
-    assert_false(quickly(PAGE_SIZE, ACCESS_READ | ACCESS_SHADOW_STACK));
-    assert_false(quickly(PAGE_SIZE + BIT(48), ACCESS_WRITE));
-    assert_false(quickly(PAGE_SIZE + GIB(512), ACCESS_WRITE));
-    /* Each entry of L1 above counts as it is now. */
-    for (unsigned level = 2; level <= 4; level++) {
-        u64 where = entry_at(0, PAGE_SIZE, level), entry = world_peek(where);
-        world_l1_store(where, entry & ~EPTE_W);
-        assert_false(quickly(PAGE_SIZE, ACCESS_READ));
-        world_l1_store(where, entry);
-    }
-    /* Umbra's own map has a rule for the page, or has changed. */
-    assert_int_equal(tdp_protect(&world.tdp, GIB(1) + PAGE_SIZE, GIB(1) + 2 * PAGE_SIZE, TDP_R | TDP_W),
-                     TDP_OK);
-    assert_false(quickly(PAGE_SIZE, ACCESS_WRITE));
-    world_honour_flush();
-    enter(0);
-    assert_int_equal(run(0, final_read), SHADOW_FILLED);
-    assert_false(quickly(PAGE_SIZE, ACCESS_WRITE));
-    assert_true(quickly(2 * PAGE_SIZE, ACCESS_WRITE));
-}
-
-/* What another CPU has dropped has to be flushed, which shadow_acquire() says. */
-static void nothing_is_filled_while_a_flush_is_owed(void **state)
-{
-    (void)state;
-    with_neighbours(&ept_plan);
-    assert_true(quickly(PAGE_SIZE, ACCESS_READ));
-    world.shadow->root[use.use.handle % world.shadow->root_count].generation++;
-    assert_false(quickly(2 * PAGE_SIZE, ACCESS_READ));
-    enter(0);
-    assert_true(use.use.flush_tables);
-    assert_true(quickly(2 * PAGE_SIZE, ACCESS_READ));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -446,9 +341,6 @@ int main(void)
         cmocka_unit_test(a_reclaimed_root_is_not_filled),
         cmocka_unit_test(a_device_replaces_memory_with_a_flush),
         cmocka_unit_test(no_tables_no_shadow),
-        cmocka_unit_test(an_ordinary_fault_is_filled_at_once),
-        cmocka_unit_test(all_other_faults_are_left_alone),
-        cmocka_unit_test(nothing_is_filled_while_a_flush_is_owed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
