@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A model of how CPUs install entries of the shadow tables, drop them, and take a table page for something else, while
- * others do the same and hardware walks: nested/shadow-fault.c, -lay.c, -pool.c, -sync.c, and vcpu/shootdown.c. Not the
+ * others do the same and hardware walks: nested/shadow-fault.c, -quick.c, -lay.c, -pool.c, -sync.c, vcpu/shootdown.c. Not the
  * code: one address of L2, reached through a page of level 2 and one of level 1, in a pool of PAGES. Every step is one
  * access to shared memory; all orders of steps are visited, with memory as the code's atomic operations make it. There
  * is no bound but the sizes below.
@@ -281,7 +281,7 @@ violation: /* drops what was used; then shadow_fault() */
     atomic { version = l1; q = 2 }; /* ask_l1(); shadow_lay(), a page of level 2 first */
     do
     :: q > 0 ->
-        atomic { SAME(at, u); e = slot[at] }; /* follow(), lay_link() */
+        atomic { SAME(at, u); e = slot[at] }; /* follow(), lay_link(); fill() of shadow-quick.c */
         if
         :: IS_LINK(e) -> atomic { at = 1 + PAGE(e); u = use[PAGE(e)]; q--; e = 0 }
         :: IS_OWED(e) -> goto needs_shootdown
