@@ -91,7 +91,7 @@ u64 tdp_table_entry(const struct tdp_config *config, hpa_t table)
 
 unsigned tdp_entry_access(const struct tdp_config *config, u64 entry)
 {
-    unsigned access = 0;
+    unsigned access = (entry & TDP_ASLEEP) != 0 ? TDP_W : 0;
 
     if (config->format == TDP_NPT) {
         bool user_only = config->mode_based_execute && (entry & PTE_U) != 0;

@@ -15,6 +15,9 @@ enum {
     TDP_ENTRIES = 512,
 };
 
+/* The CPU ignores it in both formats: W was there, and comes back at the first write; see tdp_sleep(). */
+#define TDP_ASLEEP BIT(52)
+
 /* Bytes that one entry of a table of that level stands for. */
 static inline u64 tdp_entry_span(unsigned level)
 {

@@ -434,6 +434,40 @@ bool tdp_clear_dirty(struct tdp *tdp, u64 *entry, u64 changes)
     return valid;
 }
 
+/* W is bit 1 in both formats. */
+_Static_assert(EPTE_W == PTE_W, "one bit for both formats");
+
+/* NOLINTNEXTLINE(readability-non-const-parameter): the builtin writes *entry, unseen by the checker. */
+void tdp_sleep(struct tdp *tdp, u64 *entry, u64 changes)
+{
+    spin_lock(&tdp->lock);
+    if (tdp->changes == changes && (read_entry(entry) & PTE_W) != 0) {
+        /* At no time does the entry look as if the guest had less access. */
+        atomic_or(entry, TDP_ASLEEP);
+        atomic_and(entry, ~(u64)PTE_W);
+        atomic_poke(&tdp->flush_pending, true);
+    }
+    spin_unlock(&tdp->lock);
+}
+
+bool tdp_wake(struct tdp *tdp, gpa_t page)
+{
+    unsigned level;
+
+    if (page.raw >= BIT(48))
+        return false;
+    spin_lock(&tdp->lock);
+    u64 *slot = find_slot(tdp, page.raw, &level);
+    bool asleep = (read_entry(slot) & TDP_ASLEEP) != 0;
+    if (asleep) {
+        atomic_add(&tdp->wakes, 1);
+        atomic_or(slot, PTE_W);
+        atomic_and(slot, ~TDP_ASLEEP);
+    }
+    spin_unlock(&tdp->lock);
+    return asleep;
+}
+
 u64 tdp_flush_begins(struct tdp *tdp)
 {
     spin_lock(&tdp->lock);

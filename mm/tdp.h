@@ -48,6 +48,7 @@ struct tdp {
      * gone: whatever was derived from this map, and each address that tdp_track() gave, is void then.
      */
     u64 changes;
+    u64 wakes; /* counts before a page that is asleep can be written again */
     /* Frames of tables that were unlinked; freed after a flush. A list through the frames' first word. */
     u64 retired;
 };
@@ -124,6 +125,17 @@ static inline bool tdp_is_dirty(const struct tdp *tdp, const u64 *entry)
  * counted on: the entry is void then.
  */
 bool tdp_clear_dirty(struct tdp *tdp, u64 *entry, u64 changes);
+
+/*
+ * The page of an entry that tdp_track() gave is write-protected until its first write, as if it were not: its
+ * access stays what it is, and `changes` counts nothing. flush_pending is set: until all TLBs are flushed,
+ * writes may go on, but for the first of them the dirty flag is set. Nothing happens if `changes` has counted
+ * on.
+ */
+void tdp_sleep(struct tdp *tdp, u64 *entry, u64 changes);
+/* After a violation by a write: true if that was why, and the access is to be made again. No flush is owed.
+ */
+bool tdp_wake(struct tdp *tdp, gpa_t page);
 
 /*
  * Around a flush of every CPU's translations of this tdp: what was changed or retired after the first call is

@@ -160,11 +160,13 @@ struct shadow_tag {
  * compare.
  */
 struct shadow_watch {
-    const u64 **entry; /* a multiple of SHADOW_WATCH_STEP; room for all pages and a word of `tracked` more */
-    u32 *owed;         /* pages of one level that are to be compared */
+    u64 **entry; /* a multiple of SHADOW_WATCH_STEP; room for all pages and a word of `tracked` more */
+    u32 *owed;   /* pages of one level that are to be compared */
     u32 count, owed_count;
     u32 handle; /* of the root */
-    u64 events, changes;
+    u64 events, changes, wakes;
+    u32 quiet;                 /* so often nothing was changed */
+    bool asleep;               /* all entries are, as long as tdp->wakes is `wakes` */
     bool complete, impossible; /* impossible: there is more to know than these flags tell */
     bool written;              /* some of `owed` only because it was; others always are */
 };
@@ -384,8 +386,7 @@ u64 shadow_source_address(const struct shadow *shadow, const struct shadow_page 
  */
 void shadow_synchronise(struct shadow *shadow, struct shadow_state *cpu, struct shadow_root *root);
 /* Would shadow_synchronise() find nothing to do? True only if that is certain. Not in a section. */
-bool shadow_is_unchanged(const struct shadow *shadow, struct shadow_state *cpu,
-                         const struct shadow_root *root);
+bool shadow_is_unchanged(struct shadow *shadow, struct shadow_state *cpu, const struct shadow_root *root);
 
 /* --- shadow-root.c --- */
 

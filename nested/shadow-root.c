@@ -471,7 +471,7 @@ static inline bool is_stale(const struct shadow_state *cpu, const struct shadow_
     return (cpu->stale >> cpu->pinned & 1) != 0 || tag->stale;
 }
 
-unsigned shadow_renew(const struct shadow *shadow, struct shadow_cpu *storage)
+unsigned shadow_renew(struct shadow *shadow, struct shadow_cpu *storage)
 {
     struct shadow_state *cpu = shadow_state_of(storage);
     struct shadow_tag *tag = &cpu->tag[cpu->last];

@@ -140,8 +140,8 @@ static void harvest(struct shadow *shadow, const struct shadow_page *page, u64 *
  * A page that is to be compared. What is noted here are no events for the watch: unless the table may be that
  * of another page, too, which has not been looked at since. Returns what is to be watched, or NULL.
  */
-static __attribute__((noinline)) const u64 *look_closer(struct shadow *shadow, struct shadow_watch *watch,
-                                                        const struct shadow_page *page)
+static __attribute__((noinline)) u64 *look_closer(struct shadow *shadow, struct shadow_watch *watch,
+                                                  const struct shadow_page *page)
 {
     u64 *dirty = atomic_acquire(&page->dirty);
 
@@ -172,7 +172,8 @@ static void begin_watch(const struct shadow *shadow, const struct shadow_root *r
                         struct shadow_watch *watch)
 {
     watch->count = 0;
-    watch->complete = watch->impossible = false;
+    watch->quiet = 0;
+    watch->complete = watch->impossible = watch->asleep = false;
     watch->handle = root->handle;
     watch->events = atomic_load(&shadow->events);
     watch->changes = atomic_load(&shadow->own_changes);
@@ -193,7 +194,8 @@ static void look_at_word(struct shadow *shadow, struct shadow_state *cpu, const 
                          struct shadow_page *pages, bool news)
 {
     struct shadow_watch *watch = &cpu->watch;
-    const u64 *written = shadow->written, **watched;
+    const u64 *written = shadow->written;
+    u64 **watched;
     u64 flag = shadow->format.format == TDP_NPT ? PTE_D : EPTE_D;
 
     /* Pages that move while this goes on may be seen at two levels. */
@@ -208,7 +210,7 @@ static void look_at_word(struct shadow *shadow, struct shadow_state *cpu, const 
         distrust(shadow, bits, pages);
     for (; bits != 0; bits &= bits - 1) {
         const struct shadow_page *page = &pages[(u32)__builtin_ctzll(bits)];
-        const u64 *dirty = atomic_peek(&page->dirty);
+        u64 *dirty = atomic_peek(&page->dirty);
         /* The flag is read before the number. */
         if (__builtin_expect(dirty == NULL || (atomic_acquire(dirty) & flag) != 0 ||
                                  atomic_load(&written[page->written]) > atomic_peek(&page->seen),
@@ -292,29 +294,60 @@ void shadow_synchronise(struct shadow *shadow, struct shadow_state *cpu, struct 
     shadow_collect(shadow, cpu);
 }
 
-/*
- * There is nothing to wait for: the look that the watch comes from has waited for those who knew what was in
- * L1's tables before. The flags are read first, and then the events: who clears a flag counts one before.
- */
-bool shadow_is_unchanged(const struct shadow *shadow, struct shadow_state *cpu,
-                         const struct shadow_root *root)
+/* The flags are read first, and then the events: who clears a flag counts one before. */
+static bool nothing_is_dirty(const struct shadow *shadow, struct shadow_state *cpu)
 {
-    struct shadow_watch *watch = &cpu->watch;
+    const struct shadow_watch *watch = &cpu->watch;
     u64 flag = shadow->format.format == TDP_NPT ? PTE_D : EPTE_D, flags = 0;
 
-    if (!watch->complete || watch->handle != root->handle)
-        return false;
     shadow_enter(cpu);
     bool valid = watch->changes == atomic_load(&shadow->config.tdp->changes);
-    const u64 *const *end = valid ? watch->entry + watch->count : watch->entry;
-    for (const u64 *const *entry = watch->entry; entry < end; entry += SHADOW_WATCH_STEP) {
+    u64 *const *end = valid ? watch->entry + watch->count : watch->entry;
+    for (u64 *const *entry = watch->entry; entry < end; entry += SHADOW_WATCH_STEP) {
 #pragma GCC unroll 8
         for (unsigned i = 0; i < SHADOW_WATCH_STEP; i++)
             flags = or_word(flags, entry[i]);
     }
     valid = valid && watch->events == atomic_load(&shadow->events);
     shadow_leave(cpu);
-    watch->complete = valid && (flags & flag) == 0;
+    return valid && (flags & flag) == 0;
+}
+
+/*
+ * What is written before the shoot-down ends sets a flag, and is found by the second look; what is written
+ * after it wakes a page, which counts before it can be.
+ */
+static __attribute__((noinline)) void put_to_sleep(struct shadow *shadow, struct shadow_state *cpu)
+{
+    struct shadow_watch *watch = &cpu->watch;
+    struct tdp *tdp = shadow->config.tdp;
+
+    watch->wakes = atomic_load(&tdp->wakes);
+    for (u32 i = 0; i < watch->count; i++)
+        tdp_sleep(tdp, watch->entry[i], watch->changes);
+    shadow_shoot_down(shadow, cpu);
+    watch->asleep = watch->complete = nothing_is_dirty(shadow, cpu);
+}
+
+/* There is nothing to wait for: the look that the watch comes from has waited for those who knew what was in
+ * L1's tables before. */
+bool shadow_is_unchanged(struct shadow *shadow, struct shadow_state *cpu, const struct shadow_root *root)
+{
+    struct shadow_watch *watch = &cpu->watch;
+    const struct tdp *tdp = shadow->config.tdp;
+
+    if (!watch->complete || watch->handle != root->handle)
+        return false;
+    if (watch->asleep) {
+        if (watch->wakes == atomic_load(&tdp->wakes) && watch->changes == atomic_load(&tdp->changes) &&
+            watch->events == atomic_load(&shadow->events))
+            return true;
+        watch->asleep = false;
+        watch->quiet = 0;
+    }
+    watch->complete = nothing_is_dirty(shadow, cpu);
+    if (watch->complete && ++watch->quiet == shadow->config.quiet)
+        put_to_sleep(shadow, cpu);
     return watch->complete;
 }
 

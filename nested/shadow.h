@@ -40,6 +40,8 @@ enum {
     SHADOW_ROOTS = 16,
     SHADOW_TAGS = 32, /* VPIDs or ASIDs used for L2, per CPU */
     SHADOW_CPUS_MAX = 64,
+    SHADOW_QUIET =
+        8, /* for struct shadow_config: sleep and the exit that ends it cost as much as a few looks */
     SHADOW_PAGES_MIN =
         16, /* for tests; one instruction may need some hundred pages, so a machine has thousands */
 };
@@ -68,7 +70,10 @@ struct shadow_config {
      * to shadow_cpu_init(), which had `owner`.
      */
     void (*shoot_down)(void *owner);
-    u32 pages;                 /* in the pool, at least SHADOW_PAGES_MIN; each costs a little over 8 KByte */
+    u32 pages; /* in the pool, at least SHADOW_PAGES_MIN; each costs a little over 8 KByte */
+    /* After so many invalidations of one root that find nothing changed, L1's tables are write-protected
+     * until their first write, so that the next ones need not look at them. 0: never. */
+    u32 quiet;
     bool advanced_information; /* EPT: bit 22 of IA32_VMX_EPT_VPID_CAP as L1 sees it */
     /*
      * Page-modification logging for L1, or NULL: called when an access of L2 is about to set flags in L1's
@@ -154,7 +159,7 @@ enum shadow_renewal {
     SHADOW_FLUSH_TABLES = 2, /* besides SHADOW_RENEWED */
     SHADOW_FLUSH_LINEAR = 4,
 };
-unsigned shadow_renew(const struct shadow *shadow, struct shadow_cpu *storage);
+unsigned shadow_renew(struct shadow *shadow, struct shadow_cpu *storage);
 
 /*
  * For mm/walk.h and mm/linear.h: L1's tables as second stage (linear_context.host and host_root), as they are

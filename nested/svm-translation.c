@@ -32,6 +32,7 @@ static struct shadow *make_shadow(void)
         .tdp = &machine.tdp,
         .memory = &guest_paging_memory,
         .cpus = CPUS_MAX,
+        .quiet = SHADOW_QUIET,
         .shoot_down = nested_shoot_down,
         .memory_limit = memmap_ram_top(&guest_memmap),
         .host_pat = rdmsr(MSR_IA32_PAT),

@@ -72,6 +72,7 @@ struct shadow *nested_vmx_shadow(void)
         .shoot_down = nested_shoot_down,
         .memory_limit = memmap_ram_top(&guest_memmap),
         .pages = (u32)min_u64(frame_free_count() / SHADOW_POOL_SHARE, SHADOW_POOL_MAX),
+        .quiet = SHADOW_QUIET,
         .advanced_information = advanced_information(),
         .log_dirty = log_dirty,
     };

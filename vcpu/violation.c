@@ -185,6 +185,8 @@ static enum exit_action handle(struct vcpu *vcpu, const struct violation *violat
 enum exit_action violation_exit(struct vcpu *vcpu, const struct violation *violation,
                                 const struct exit_context *context)
 {
+    if ((violation->access & TDP_W) != 0 && tdp_wake(&machine.tdp, violation->gpa))
+        return EXIT_RESUME;
     machine_lock(vcpu);
     enum exit_action action = handle(vcpu, violation, context);
     machine_unlock(vcpu);

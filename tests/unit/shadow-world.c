@@ -101,6 +101,8 @@ void world_l1_store(u64 address, u64 value)
     world_honour_flush();
     if (!world.l1_dirty_cached[frame] && own_leaf(address, &walk)) {
         u64 *entry = (u64 *)(void *)(arena + walk.path.step[walk.path.count - 1].address);
+        if ((*entry & EPTE_W) == 0 && tdp_wake(&world.tdp, gpa(address)))
+            world.wakes++;
         if (!world.ept || world.plan.accessed_dirty)
             *entry |= world.ept ? BIT(9) : BIT(6);
         world.l1_dirty_cached[frame] = true;
@@ -290,6 +292,7 @@ void world_make(const struct world_plan *plan)
         .memory_limit = WORLD_MAPPED,
         .host_pat = HOST_PAT,
         .pages = plan->pages,
+        .quiet = (u32)random_below(4),
         .advanced_information = true,
         .log_dirty = log_dirty,
     };

@@ -66,6 +66,7 @@ struct world {
     u32 address_since[WORLD_ROOTS][WORLD_ADDRESSES];
     bool overflow;                      /* some entry has forgotten a value: everything must be invalidated */
     bool l1_dirty_cached[WORLD_FRAMES]; /* L1's TLB has these pages as dirty */
+    u64 wakes;                          /* pages that were asleep when L1 wrote there */
     bool log_full;                      /* what the log_dirty hook is to say */
     unsigned logged, disturb_percent, next_frame;
     u64 quick; /* ordinary faults so far */

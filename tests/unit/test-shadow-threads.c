@@ -64,10 +64,11 @@ struct cpu {
     u64 random;
     u32 kicked, answered; /* shoot-downs asked for, and done */
     bool in_guest;
-    bool dirty_cached[32]; /* frames of tables whose dirty flag this CPU's TLB has as set */
-    u32 seen[PAGES];       /* versions that an invalidation found: no older one may show */
+    bool writable_cached[32]; /* frames of tables of which this CPU's TLB has it that they may be written */
+    bool dirty_cached[32];    /* frames of tables whose dirty flag this CPU's TLB has as set */
+    u32 seen[PAGES];          /* versions that an invalidation found: no older one may show */
     struct cached tlb[TLB];
-    u64 accesses, faults, quick, edits, renewed;
+    u64 accesses, faults, quick, edits, renewed, wakes;
 };
 
 static struct cpu cpus[CPUS];
@@ -170,6 +171,7 @@ static void flush_all(struct cpu *cpu)
 {
     memset(cpu->tlb, 0, sizeof(cpu->tlb));
     memset(cpu->dirty_cached, 0, sizeof(cpu->dirty_cached));
+    memset(cpu->writable_cached, 0, sizeof(cpu->writable_cached));
 }
 
 /* As an NMI does it in a guest; in Umbra it comes before the next entry at the latest. */
@@ -208,25 +210,53 @@ static void shoot_down(void *owner)
     }
 }
 
-/* What L1 writes sets the dirty flag in Umbra's own map, unless the TLB has it as set. */
+static u64 *own_slot(u64 address, u64 *entry)
+{
+    u64 table = tdp.root.raw, *slot;
+
+    for (unsigned level = TDP_LEVELS;; level--) {
+        slot = word(table + tdp_entry_index(address, level) * sizeof(u64));
+        *entry = atomic_load(slot);
+        if (!tdp_entry_is_table(&tdp.config, level, *entry))
+            return slot;
+        table = tdp_entry_address(*entry);
+    }
+}
+
+/*
+ * What L1 writes sets the dirty flag in Umbra's own map, unless the TLB has it as set; a TLB that has it that
+ * the page may be written does so even if that has changed. Else it is a violation.
+ */
 static void l1_store(struct cpu *cpu, u64 address, u64 value)
 {
     unsigned frame = (unsigned)((address - TABLES_START) / PAGE_SIZE);
 
     enter_guest(cpu);
     while (!cpu->dirty_cached[frame]) {
-        u64 table = tdp.root.raw, entry, *slot;
-        unsigned level = TDP_LEVELS;
-        for (;; level--) {
-            slot = word(table + tdp_entry_index(address, level) * sizeof(u64));
-            entry = atomic_load(slot);
-            if (!tdp_entry_is_table(&tdp.config, level, entry))
-                break;
-            table = tdp_entry_address(entry);
+        u64 entry, *slot = own_slot(address, &entry);
+        if ((entry & EPTE_W) != 0)
+            cpu->writable_cached[frame] = true;
+        if (cpu->writable_cached[frame]) {
+            cpu->dirty_cached[frame] = atomic_cas(slot, entry, entry | EPTE_A | EPTE_D);
+            continue;
         }
-        cpu->dirty_cached[frame] = atomic_cas(slot, entry, entry | EPTE_A | EPTE_D);
+        leave_guest(cpu);
+        cpu->wakes += tdp_wake(&tdp, gpa(address));
+        enter_guest(cpu);
     }
     atomic_store(word(address), value);
+    leave_guest(cpu);
+}
+
+/* L1 reads a table: it may be written from now on, for the TLB, without being dirty. */
+static void l1_load(struct cpu *cpu, u64 address)
+{
+    u64 entry;
+
+    enter_guest(cpu);
+    (void)own_slot(address, &entry);
+    if ((entry & EPTE_W) != 0)
+        cpu->writable_cached[(address - TABLES_START) / PAGE_SIZE] = true;
     leave_guest(cpu);
 }
 
@@ -271,6 +301,7 @@ static u32 version_now(unsigned page)
 
 static void invalidate(struct cpu *cpu)
 {
+    l1_load(cpu, lower_table(below(cpu, REGIONS), below(cpu, 2) != 0));
     for (unsigned page = 0; page < PAGES; page++) {
         u32 version = version_now(page);
         if (version > cpu->seen[page])
@@ -505,6 +536,7 @@ static void make_machine(u32 pages, bool window)
                                          .memory_limit = POOL_END,
                                          .cpus = CPUS,
                                          .shoot_down = shoot_down,
+                                         .quiet = window ? 1 : 3,
                                          .pages = pages};
 
     memset(arena, 0, sizeof(arena));
@@ -535,24 +567,26 @@ static void run(u32 pages, bool window)
     make_machine(pages, window);
     for (unsigned i = 0; i < CPUS; i++)
         assert_int_equal(pthread_create(&thread[i], NULL, cpu_thread, &cpus[i]), 0);
-    u64 accesses = 0, quick = 0, renewed = 0;
+    u64 accesses = 0, quick = 0, renewed = 0, wakes = 0;
     for (unsigned i = 0; i < CPUS; i++) {
         pthread_join(thread[i], NULL);
         accesses += cpus[i].accesses;
         quick += cpus[i].quick;
         renewed += cpus[i].renewed;
+        wakes += cpus[i].wakes;
     }
     shadow_statistics(shadow, &sum);
     assert_true(accesses > 0 && sum.filled > 0 && sum.reflected > 0 && sum.policy > 0);
-    assert_true(renewed > 0 && sum.entries_dropped > 0 && sum.drops_of_everything > 0 &&
+    assert_true(renewed > 0 && wakes > 0 && sum.entries_dropped > 0 && sum.drops_of_everything > 0 &&
                 (quick > 0) == window);
     if (getenv("SHADOW_STEPS") != NULL)
-        print_message("%u pages: %lu accesses, %lu renewed, %lu filled, %lu of them quickly, %lu reflected, "
-                      "%lu dropped, "
-                      "evicted %lu pages, "
-                      "%lu shoot-downs\n",
-                      pages, accesses, renewed, sum.filled, quick, sum.reflected, sum.entries_dropped,
-                      sum.pages_evicted, shadow->shootdowns_begun);
+        print_message(
+            "%u pages: %lu accesses, %lu renewed, %lu woken, %lu filled, %lu of them quickly, %lu reflected, "
+            "%lu dropped, "
+            "evicted %lu pages, "
+            "%lu shoot-downs\n",
+            pages, accesses, renewed, wakes, sum.filled, quick, sum.reflected, sum.entries_dropped,
+            sum.pages_evicted, shadow->shootdowns_begun);
 }
 
 static void with_room(void **state)
