@@ -29,6 +29,7 @@ static struct world_plan plan_of_input(void)
         .nxe = (choice & BIT(7)) != 0,
         .hostile_percent = (choice & BIT(8)) != 0 ? 5 : 0,
         .pages = SHADOW_PAGES_MIN + (u32)(choice >> 9 & 63),
+        .quiet = (u32)(choice >> 15 & 3),
     };
 }
 

@@ -22,6 +22,7 @@ const struct world_plan ept_plan = {
     .execute_only = true,
     .page_1g = true,
     .pages = 64,
+    .quiet = 2,
 };
 const struct world_plan npt_plan = {
     .format = SPEC_LONG4,
@@ -30,6 +31,7 @@ const struct world_plan npt_plan = {
     .nxe = true,
     .page_1g = true,
     .pages = 64,
+    .quiet = 2,
 };
 
 struct hardware_use use;

@@ -33,7 +33,7 @@ struct world_plan {
     bool accessed_dirty, execute_only, page_1g, nxe;
     /* Of L1's edits, so many fill a table with garbage; and some roots are no memory, or Umbra's. */
     unsigned hostile_percent;
-    u32 pages;
+    u32 pages, quiet;
 };
 
 /* One access to a guest-physical address, as hardware makes it. */

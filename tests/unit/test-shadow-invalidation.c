@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "mm/phys.h"
+#include "mm/tdp-format.h"
 #include "tests/unit/shadow-case.h"
 
 /* --- what an invalidation costs --- */
@@ -114,6 +115,31 @@ static void writes_that_set_no_flag_are_found(void **state)
     assert_int_equal(run(0, final_read), SHADOW_REFLECT);
 }
 
+/* Two of them are enough here; the first one compares what is new. */
+static void quiet_tables_sleep_until_their_first_write(void **state)
+{
+    (void)state;
+    world_make(&ept_plan);
+    assert_true(world_map(0, 0, 1, GIB(1)));
+    enter(0);
+    assert_int_equal(run(0, final_read), SHADOW_FILLED);
+    for (unsigned i = 0; i < 4; i++) {
+        world_honour_flush();
+        invalidate(0);
+        enter(0);
+    }
+    u64 where = entry_at(0, 0, 1);
+    struct tdp_leaf own = tdp_lookup(&world.tdp, gpa(where));
+    assert_true((own.entry & TDP_ASLEEP) != 0 && (own.entry & EPTE_W) == 0 && own.access == TDP_RWX);
+    world_honour_flush();
+    assert_int_equal(world.wakes, 0);
+    world_l1_store(where, 0);
+    assert_int_equal(world.wakes, 1);
+    invalidate(0);
+    enter(0);
+    assert_int_equal(run(0, final_read), SHADOW_REFLECT);
+}
+
 /* L2 may write to a page before L1 makes it a table: its writes come through the shadow, where Umbra's map
  * sees nothing. */
 static void tables_that_l2_can_write_are_compared(void **state)
@@ -185,6 +211,7 @@ int main(void)
         cmocka_unit_test(nothing_new_costs_no_flush),
         cmocka_unit_test(each_asid_is_flushed_for_itself),
         cmocka_unit_test(writes_that_set_no_flag_are_found),
+        cmocka_unit_test(quiet_tables_sleep_until_their_first_write),
         cmocka_unit_test(tables_that_l2_can_write_are_compared),
         cmocka_unit_test(tables_that_l2_comes_to_write_are_compared),
     };

@@ -186,6 +186,7 @@ static void run(const struct world_plan *plan, unsigned disturb_percent)
     for (unsigned boot = 0; boot < BOOTS; boot++) {
         struct world_plan sized = *plan;
         sized.pages = pools[boot];
+        sized.quiet = (u32)random_below(4);
         world_make(&sized);
         world.disturb_percent = disturb_percent;
         current = (struct hardware_use){0};
