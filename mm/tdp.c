@@ -435,8 +435,6 @@ bool tdp_clear_dirty(struct tdp *tdp, u64 *entry, u64 changes)
 }
 
 /* W is bit 1 in both formats. */
-_Static_assert(EPTE_W == PTE_W, "one bit for both formats");
-
 /* NOLINTNEXTLINE(readability-non-const-parameter): the builtin writes *entry, unseen by the checker. */
 void tdp_sleep(struct tdp *tdp, u64 *entry, u64 changes)
 {
