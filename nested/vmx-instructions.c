@@ -450,7 +450,7 @@ static u64 invalidation_type(const struct vcpu *vcpu)
 /* That of the last one is checked already. */
 static bool invept_pointer_valid(struct nested_vmx *nested, u64 pointer)
 {
-    if (pointer != nested->ept_pointer) {
+    if (pointer == 0 || pointer != nested->ept_pointer) {
         if (!vmx_check_eptp(&nested_vmx_capability, pointer))
             return false;
         nested->ept_pointer = pointer;

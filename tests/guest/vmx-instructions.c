@@ -265,6 +265,7 @@ static void invalidation(void)
     expect_error("invept_type_0", try_invept(0, pointer, 0), 28);
     expect_error("invept_type_3", try_invept(3, pointer, 0), 28);
     expect_error("invept_type_large", try_invept(BIT(32) | 1, pointer, 0), 28);
+    expect_error("invept_pointer_0", try_invept(1, 0, 0), 28);
     expect("invept_single", try_invept(1, pointer, 0), END_SUCCEED);
     expect("invept_all", try_invept(2, ~0ull, 0), END_SUCCEED);
     expect_error("invept_pointer", try_invept(1, pointer | 7, 0), 28);
