@@ -194,8 +194,8 @@ static __attribute__((noinline)) bool mark(struct shadow *shadow, const u64 *sou
 }
 
 /*
- * The slot of that level is empty. L1's type is the ordinary one, so that Umbra's remains: see combine() of
- * shadow-lay.c.
+ * The slot of that level, 1 or 2, is empty. L1's type is the ordinary one, so that Umbra's remains: see
+ * combine() of shadow-lay.c.
  */
 INLINE bool fill_slot(struct shadow *shadow, const struct shadow_root *root, u64 address, unsigned access,
                       unsigned level, const struct place *place)
@@ -205,9 +205,9 @@ INLINE bool fill_slot(struct shadow *shadow, const struct shadow_root *root, u64
     const u64 *source = &place->source[shadow_index(address, level)];
     u64 leaf = atomic_peek(source), plain = leaf;
 
-    if (level > 1) {
+    if (level == 2) {
         plain ^= ENTRY_PS;
-        if ((plain & (root->paging.quick.large[level] | PTE_PAT_LARGE)) != 0)
+        if ((plain & (root->paging.quick.large[2] | PTE_PAT_LARGE)) != 0)
             return false;
     }
     u64 owed = (plain & quick->mask[access]) ^ quick->value[access];
