@@ -100,9 +100,10 @@ static bool one_access(struct vm *vm, const struct shape *shape, const struct ac
         (want < 0 || (record->count == 1 && record->vector == 14 && record->cr2 == shape->va)))
         return true;
     note("%s: leaf 0x%llx upper 0x%llx access %u user %u controls %u: error code %d, want %d; vector %u cr2 "
-         "0x%llx",
+         "0x%llx; %u events, the last at %llx:%llx, done %d",
          shape->name, (unsigned long long)access->leaf, (unsigned long long)access->upper, access->kind,
-         access->user, shape->controls, got, want, (unsigned)record->vector, (unsigned long long)record->cr2);
+         access->user, shape->controls, got, want, (unsigned)record->vector, (unsigned long long)record->cr2,
+         (unsigned)record->count, (unsigned long long)record->cs, (unsigned long long)record->rip, done);
     return false;
 }
 
