@@ -77,7 +77,7 @@ static void hypercalls(void)
                                     HYPERCALL_TEST_MEMORY_ACCESSES,
                                     3,
                                     0xff,
-                                    0x104,
+                                    0x105,
                                     0xffffffff};
     static u8 victim[PAGE_SIZE] __attribute__((aligned(4096)));
     if (!under_umbra)
