@@ -87,6 +87,7 @@ static const struct deviation {
     {TCG, BARE, "svm-npt.reserved.level4_global.*", "bit 8 of a nested PML4 entry may be set"},
     {TCG, BARE, "svm-npt-hosts.legacy.*", "32-bit nested tables are not used, all is mapped one to one"},
     {TCG, BARE, "svm-npt-hosts.without_paging.nested", "CR0.PG of the host is not checked"},
+    {TCG, ANYWHERE, "svm-events.next_rip.software_*", "nRIP is saved, but not used for an injection"},
     {TCG, BARE, "svm-events.delivery.*.event", "EXITINTINFO calls an interrupt an exception"},
     {TCG, BARE, "svm-events.delivery.virtual.taken", "V_IRQ stays set until the delivery is over"},
     {TCG, ANYWHERE, "svm-modes.v8086.*.vmsave.exit", "#GP instead of #UD in virtual-8086 mode"},
