@@ -102,7 +102,8 @@ static void derive(struct svm_vcpu *svm, struct nested_svm *nested, struct svm_s
     struct vmcb_control *control = &slot->vmcb02->control;
     bool gmet = machine.mode_based_execute && (control12->nested_control & GMET_ENABLE) != 0;
 
-    svm_merge_intercepts(control12, nested->own_intercepts, control->intercept);
+    svm_merge_intercepts(control12, nested->own_intercepts,
+                         (control12->v_intr & nested->v_intr_for_l2 & V_GIF_ENABLE) != 0, control->intercept);
     control->pause_filter_threshold = control12->pause_filter_threshold;
     control->pause_filter_count = control12->pause_filter_count;
     control->tsc_offset = control01->tsc_offset + control12->tsc_offset;
@@ -194,6 +195,7 @@ static inline bool load_vmcb(struct svm_vcpu *svm, struct nested_svm *nested, st
     copy->lbr_control = lbr_control;
     copy_rest(&slot->vmcb02->save, &slot->vmcb12->save);
     load_lbr(slot, &svm->vmcb01->save, groups);
+    slot->vmcb02->save.spec_ctrl = svm->vmcb01->save.spec_ctrl; /* L2 shares the MSR with L1, and leaves it */
     if ((groups & CLEAN_KNOWN & ~ALWAYS_READ) != 0 || (copy->event_inj & EVENT_VALID) != 0) {
         if (!load_groups(svm, slot, groups))
             return false;
@@ -205,7 +207,7 @@ static inline bool load_vmcb(struct svm_vcpu *svm, struct nested_svm *nested, st
     control->event_inj = (copy->event_inj & EVENT_VALID) != 0 ? copy->event_inj : 0;
     control->n_rip = from->n_rip;
     control->tlb_control = TLB_CONTROL_NOTHING;
-    nested->injected = (struct svm_injected){control->event_inj, control->n_rip};
+    nested->injected = (struct svm_injected){control->event_inj, control->n_rip, slot->vmcb02->save.rip};
     return true;
 }
 
@@ -229,6 +231,8 @@ void nested_svm_enter(struct vcpu *vcpu, struct svm_slot *slot)
     u8 tlb_control = slot->vmcb12->control.tlb_control;
     if (tlb_control != TLB_CONTROL_NOTHING)
         nested_svm_obey_tlb_control(nested, tlb_control);
+    if (tlb_control == TLB_CONTROL_FLUSH_ALL)
+        svm_flush_l1(svm); /* its own is among "all ASIDs": table 15-9 */
     svm_switch_to_l2(svm, slot->vmcb02, slot->vmcb02_address, nested->interrupts);
     if (__builtin_expect(svm_nmi_is_due(svm) || svm->init_pending, 0)) {
         vcpu->gpr[GPR_RAX] = slot->vmcb02->save.rax;

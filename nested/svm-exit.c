@@ -84,6 +84,7 @@ static inline void leave_behind(const struct svm_slot *slot, bool np, struct vmc
     vmcb01->control.clean &= ~(u32)(CLEAN_DRX | CLEAN_CR2);
     l1->dr6 = l2->dr6;
     l1->cr2 = l2->cr2;
+    l1->spec_ctrl = l2->spec_ctrl;
     if (!np) {
         l1->g_pat = l2->g_pat;
         vmcb01->control.clean &= ~(u32)CLEAN_NP;
@@ -119,9 +120,17 @@ static inline void reflect(struct vcpu *vcpu, u64 code, u64 info_1, u64 info_2)
 
 void nested_svm_reflect(struct vcpu *vcpu, u64 code, u64 info_1, u64 info_2)
 {
+    struct vmcb *vmcb02 = nested_svm_of(vcpu)->slot->vmcb02;
+
+    svm_of(vcpu)->unusual &= ~(u32)SVM_L2_GUESSED;
+    /* nRIP and the bytes are those of the instruction that the CPU intercepted: 15.7.1. */
+    if (code != vmcb02->control.exit_code) {
+        vmcb02->control.n_rip = 0;
+        vmcb02->control.bytes_fetched = 0;
+    }
     /* A nested page fault may come in the middle of a step. */
     svm_step_cancel(svm_of(vcpu));
-    nested_svm_of(vcpu)->slot->vmcb02->save.rax = vcpu->gpr[GPR_RAX];
+    vmcb02->save.rax = vcpu->gpr[GPR_RAX];
     nested_svm_set_l2_gif(svm_of(vcpu));
     reflect(vcpu, code, info_1, info_2);
     vcpu->gpr[GPR_RAX] = svm_of(vcpu)->vmcb01->save.rax;
@@ -145,29 +154,27 @@ void nested_svm_refuse(struct vcpu *vcpu)
 
 /* --- staying in L2 --- */
 
-/*
- * The delivery that the exit interrupted goes on. What L1 injected is injected as L1 said it: an INT n has no
- * instruction at RIP then.
- */
-static u64 event_to_finish(const struct nested_svm *nested, u64 in_flight)
+/* Is the interrupted delivery that of what L1 injected, and not of the same vector by L2 itself, later on? L2
+ * is where it was at VMRUN then. */
+static bool is_injected(const struct nested_svm *nested, u64 in_flight)
 {
-    if ((in_flight & EVENT_VALID) == 0)
-        return 0;
-    if ((nested->injected.event & EVENT_VALID) != 0 &&
-        ((nested->injected.event ^ in_flight) & EVENT_VECTOR_MASK) == 0)
-        return nested->injected.event;
-    return svm_event_reinjection(in_flight);
+    return nested->injected.rip == nested->slot->vmcb02->save.rip &&
+           ((nested->injected.event ^ in_flight) & (EVENT_VALID | EVENT_TYPE_MASK | EVENT_VECTOR_MASK)) == 0;
 }
 
+/* The delivery that the exit interrupted goes on. An INT n of L2's is executed again; one that L1 injected
+ * has no instruction at RIP. */
 static void finish_delivery(struct nested_svm *nested)
 {
     struct vmcb_control *control = &nested->slot->vmcb02->control;
+    u64 in_flight = svm_event_in_flight(control->exit_int_info);
+    u64 again = svm_event_reinjection(in_flight);
 
-    control->event_inj = event_to_finish(nested, control->exit_int_info);
-    if (control->event_inj == 0) {
+    if (!is_injected(nested, in_flight))
         nested->injected.event = 0;
+    control->event_inj = again != 0 ? again : nested->injected.event;
+    if (control->event_inj == 0)
         return;
-    }
     control->n_rip = nested->injected.next_rip;
     /* A virtual interrupt: QEMU's TCG takes V_IRQ away after the delivery only, which injection finishes now.
      */
@@ -243,6 +250,7 @@ bool nested_svm_take_held(struct vcpu *vcpu)
     u64 code = svm_of(vcpu)->init_pending ? VMEXIT_INIT : VMEXIT_NMI;
 
     if (svm_intercepts_code(&slot->control, code)) {
+        control->exit_code = VMEXIT_INVALID; /* whichever it was: L2 has not run since */
         control->exit_int_info = control->event_inj;
         nested_svm_reflect(vcpu, code, 0, 0);
     } else if (code == VMEXIT_INIT && (!svm_of(vcpu)->init_is_sx || control->event_inj == 0)) {
@@ -255,16 +263,20 @@ bool nested_svm_take_held(struct vcpu *vcpu)
 
 /*
  * QEMU's TCG says VMEXIT_INVALID also when a guest sets a reserved bit of CR3 or CR4, which is #GP(0). All
- * else is a check that only the CPU makes.
+ * else is a check that only the CPU makes; so it is if the #GP does not come either. Whether a VMRUN that
+ * fails flushes what TLB_CONTROL says is not written anywhere.
  */
-static enum exit_action invalid(struct vcpu *vcpu)
+static enum exit_action invalid(struct vcpu *vcpu, bool guessed)
 {
     struct svm_vcpu *svm = svm_of(vcpu);
     struct instruction decoded;
 
-    if ((svm->vmcb->control.exit_int_info & EVENT_VALID) == 0 && svm_fetch_instruction(svm, &decoded) &&
-        svm_instruction_moves_to_paging_cr(&decoded))
+    if (!guessed && (svm->vmcb->control.exit_int_info & EVENT_VALID) == 0 &&
+        svm_fetch_instruction(svm, &decoded) && svm_instruction_moves_to_paging_cr(&decoded)) {
+        svm->unusual |= SVM_L2_GUESSED;
         return EXIT_GP;
+    }
+    svm->vmcb->control.tlb_control = TLB_CONTROL_FLUSH_ALL;
     nested_svm_refuse(vcpu);
     return EXIT_RESUME;
 }
@@ -292,8 +304,10 @@ static enum exit_action handle(struct vcpu *vcpu, u32 index)
     const struct vmcb_control *control = &svm->vmcb->control;
     u64 code = control->exit_code;
     bool write = control->exit_info_1 != 0;
+    bool guessed = (svm->unusual & SVM_L2_GUESSED) != 0;
     bool msr = code == VMEXIT_MSR && msr_intercepted(nested->slot, (u32)vcpu->gpr[GPR_RCX], write);
 
+    svm->unusual &= ~(u32)SVM_L2_GUESSED;
     /* Not every NMI is the guest's, and not each that is may come now. */
     if (code == VMEXIT_NMI && svm_nmi_intercepted()) {
         svm_take_pending();
@@ -326,7 +340,7 @@ static enum exit_action handle(struct vcpu *vcpu, u32 index)
     case SVM_VERDICT_STEP:
         return after_step(vcpu, code);
     case SVM_VERDICT_INVALID:
-        return invalid(vcpu);
+        return invalid(vcpu, guessed);
     case SVM_VERDICT_UNEXPECTED:
     default:
         fatal("exit %s (%lx) of a guest of the guest, which nobody asked for", svm_exit_name(index), code);
@@ -344,6 +358,21 @@ static void take_nmi(struct svm_vcpu *svm)
         (void)svm_nmi_deliver(svm);
 }
 
+/* The #DB that ends an instruction which Umbra has executed, or stepped over, is L1's if L1 asked for #DB;
+ * one whose delivery goes on is not. */
+static bool reflect_debug_trap(struct vcpu *vcpu)
+{
+    const struct svm_slot *slot = nested_svm_of(vcpu)->slot;
+    const struct vmcb_control *control = &slot->vmcb02->control;
+
+    if (control->event_inj != (EVENT_VALID | EVENT_TYPE_EXCEPTION | EXC_DB) ||
+        (control->exit_int_info & EVENT_VALID) != 0 ||
+        !svm_intercepts_code(&slot->control, VMEXIT_EXCP0 + EXC_DB))
+        return false;
+    nested_svm_reflect(vcpu, VMEXIT_EXCP0 + EXC_DB, 0, 0);
+    return true;
+}
+
 /* True: the exit was the end of Umbra's own single step, and nothing is left of it. */
 static bool end_step(struct svm_vcpu *svm, u32 index)
 {
@@ -351,7 +380,8 @@ static bool end_step(struct svm_vcpu *svm, u32 index)
         return false;
     if (index == VMEXIT_EXCP0 + EXC_DB) {
         svm_step_exception(svm, EXC_DB);
-        take_nmi(svm);
+        if (!reflect_debug_trap(svm->vcpu))
+            take_nmi(svm);
         return true;
     }
     if (index != SVM_EXIT_NPF || (svm->vmcb->control.exit_int_info & EVENT_VALID) != 0)
@@ -374,7 +404,14 @@ static enum exit_action raise(struct vcpu *vcpu, enum exit_action action)
 {
     unsigned vector = action == EXIT_UD ? EXC_UD : EXC_GP;
 
-    if (action == EXIT_STEP && vcpu->l2_running && svm_step_is_impossible(svm_of(vcpu)))
+    if (!vcpu->l2_running)
+        return action;
+    if (action == EXIT_SKIP) {
+        svm_skip_to(svm_of(vcpu), svm_of(vcpu)->next_rip);
+        (void)reflect_debug_trap(vcpu);
+        return EXIT_RESUME;
+    }
+    if (action == EXIT_STEP && svm_step_is_impossible(svm_of(vcpu)))
         return shut_down(vcpu);
     if ((action != EXIT_UD && action != EXIT_GP) ||
         !svm_intercepts_code(&nested_svm_of(vcpu)->slot->control, VMEXIT_EXCP0 + vector))

@@ -14,12 +14,12 @@ void svm_own_intercepts(u32 own[VMCB_INTERCEPT_WORDS])
 #define VMLOAD_INTERCEPTS (1u << VMEXIT_VMLOAD % 32 | 1u << VMEXIT_VMSAVE % 32)
 
 void svm_merge_intercepts(const struct vmcb_control *control12, const u32 own[VMCB_INTERCEPT_WORDS],
-                          u32 merged[VMCB_INTERCEPT_WORDS])
+                          bool virtual_gif, u32 merged[VMCB_INTERCEPT_WORDS])
 {
     for (unsigned i = 0; i < VMCB_INTERCEPT_WORDS; i++)
         merged[i] = own[i] | control12->intercept[i];
     /* With a virtual GIF these two touch nothing but vmcb02's V_GIF, and those nothing but L2's memory. */
-    if ((control12->v_intr & V_GIF_ENABLE) != 0)
+    if (virtual_gif)
         merged[VMEXIT_STGI / 32] &= ~GIF_INTERCEPTS | control12->intercept[VMEXIT_STGI / 32];
     if (svm_virtual_vmload(control12))
         merged[VMEXIT_VMLOAD / 32] &= ~VMLOAD_INTERCEPTS | control12->intercept[VMEXIT_VMLOAD / 32];

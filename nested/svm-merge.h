@@ -11,9 +11,10 @@ enum { MSR_MAP_WORDS = 2 * PAGE_SIZE / sizeof(u64) };
 
 /* Umbra's own, for L2: #GP is the only exception that Umbra itself intercepts, and for L2 it need not. */
 void svm_own_intercepts(u32 own[VMCB_INTERCEPT_WORDS]);
-/* L1's and Umbra's. */
+/* L1's and Umbra's. `virtual_gif`: L2 has one of its own. A CPU without takes no notice of L1's bit for it.
+ */
 void svm_merge_intercepts(const struct vmcb_control *control12, const u32 own[VMCB_INTERCEPT_WORDS],
-                          u32 merged[VMCB_INTERCEPT_WORDS]);
+                          bool virtual_gif, u32 merged[VMCB_INTERCEPT_WORDS]);
 
 /* L1 lets L2 execute VMLOAD and VMSAVE on L2's own memory: with nested paging only. */
 static inline bool svm_virtual_vmload(const struct vmcb_control *control12)
@@ -23,10 +24,10 @@ static inline bool svm_virtual_vmload(const struct vmcb_control *control12)
 }
 
 /* What L1 may say in V_INTR; the rest is reserved, and stays as it is in vmcb12. */
-static inline u64 svm_v_intr_for_l2(bool virtual_nmi)
+static inline u64 svm_v_intr_for_l2(bool virtual_gif, bool virtual_nmi)
 {
-    return V_TPR | V_IRQ | V_GIF | V_INTR_PRIO | V_IGN_TPR | V_INTR_MASKING | V_GIF_ENABLE | V_INTR_VECTOR |
-           (virtual_nmi ? V_NMI | V_NMI_MASK | V_NMI_ENABLE : 0);
+    return V_TPR | V_IRQ | V_INTR_PRIO | V_IGN_TPR | V_INTR_MASKING | V_INTR_VECTOR |
+           (virtual_gif ? V_GIF | V_GIF_ENABLE : 0) | (virtual_nmi ? V_NMI | V_NMI_MASK | V_NMI_ENABLE : 0);
 }
 
 /* What L1 may say in the control of LBR virtualization, likewise. */

@@ -17,7 +17,7 @@
  * again. */
 struct svm_injected {
     u64 event; /* EVENTINJ; 0 if there was none */
-    u64 next_rip;
+    u64 next_rip, rip;
 };
 
 /* A permission map of L1's that was looked up: its page-aligned address, and where it is. */
@@ -134,7 +134,7 @@ bool nested_svm_translation_init(struct vcpu *vcpu);
 void nested_svm_own_map_changed(struct vcpu *vcpu);
 /* Before each entry of L2: nCR3, ASID and TLB_CONTROL of vmcb02. */
 void nested_svm_translate(struct vcpu *vcpu);
-/* vmcb12's TLB_CONTROL at VMRUN, if it is not 0. */
+/* vmcb12's TLB_CONTROL at VMRUN, if it is not 0, as far as it is about L2s. */
 void nested_svm_obey_tlb_control(struct nested_svm *nested, u8 tlb_control);
 /* INVLPGA by L1 with an ASID of L2's. */
 void nested_svm_invalidate_linear(struct nested_svm *nested, u32 asid);

@@ -85,7 +85,7 @@ bool nested_svm_init(struct vcpu *vcpu)
         .cr4_valid = CR4_DEFINED,
         .virtual_nmi = svm_features.virtual_nmi,
     };
-    nested->v_intr_for_l2 = svm_v_intr_for_l2(svm_features.virtual_nmi);
+    nested->v_intr_for_l2 = svm_v_intr_for_l2(svm_features.virtual_gif, svm_features.virtual_nmi);
     nested->lbr_control_for_l2 =
         svm_lbr_control_for_l2(svm_features.lbr_virtualization, svm_features.virtual_vmload);
     memcpy(hooks.svm_l1_exit, nested_svm_l1_exits, sizeof(hooks.svm_l1_exit));

@@ -25,6 +25,7 @@
 #define CPUID_SVM_EDX_FLUSHBYASID BIT(6)
 #define CPUID_SVM_EDX_DECODE      BIT(7)
 #define CPUID_SVM_EDX_VIRT_VMLOAD BIT(15)
+#define CPUID_SVM_EDX_VGIF        BIT(16)
 #define CPUID_SVM_EDX_GMET        BIT(17)
 #define CPUID_SVM_EDX_VNMI        BIT(25)
 
@@ -79,6 +80,7 @@ const char *svm_probe(struct tdp_config *config)
         .decode_assists = (svm.edx & CPUID_SVM_EDX_DECODE) != 0,
         .tsc_ratio = (svm.edx & CPUID_SVM_EDX_TSC_RATIO) != 0,
         .virtual_vmload = (svm.edx & CPUID_SVM_EDX_VIRT_VMLOAD) != 0,
+        .virtual_gif = (svm.edx & CPUID_SVM_EDX_VGIF) != 0,
         .virtual_nmi = (svm.edx & CPUID_SVM_EDX_VNMI) != 0,
         .gmet = (svm.edx & CPUID_SVM_EDX_GMET) != 0,
     };

@@ -16,6 +16,7 @@ struct svm_features {
     bool decode_assists;
     bool tsc_ratio;
     bool virtual_vmload; /* and VMSAVE */
+    bool virtual_gif;
     bool virtual_nmi;
     bool gmet;
 };

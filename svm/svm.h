@@ -21,6 +21,7 @@ enum svm_unusual {
     SVM_STEPPING = 1,     /* svm/step.h */
     SVM_WATCHING = 2,     /* svm_event_inject() */
     SVM_L2_GIF_CLEAR = 4, /* L2 runs with a GIF of 0: nested/svm-gif.c */
+    SVM_L2_GUESSED = 8,   /* VMEXIT_INVALID was taken for an instruction's: nested/svm-exit.c */
 };
 
 /* The instructions that cause exits and are executed for the guest. */

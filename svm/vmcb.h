@@ -169,7 +169,9 @@ struct vmcb_save {
     u8 reserved_248[0x268 - 0x248];
     u64 g_pat;
     u64 dbgctl, br_from, br_to, last_excp_from, last_excp_to;
-    u8 reserved_298[0xc00 - 0x298];
+    u8 reserved_298[0x2e0 - 0x298];
+    u64 spec_ctrl; /* on CPUs that virtualize that MSR, which then always do */
+    u8 reserved_2e8[0xc00 - 0x2e8];
 };
 
 struct vmcb {
@@ -211,6 +213,7 @@ VMCB_AT(save.kernel_gs_base, 0x620);
 VMCB_AT(save.cr2, 0x640);
 VMCB_AT(save.g_pat, 0x668);
 VMCB_AT(save.dbgctl, 0x670);
+VMCB_AT(save.spec_ctrl, 0x6e0);
 #undef VMCB_AT
 _Static_assert(sizeof(struct vmcb) == 0x1000, "a VMCB is one page");
 

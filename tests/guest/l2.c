@@ -6,14 +6,18 @@ struct l2_registers l2;
 u8 l2_stack[PAGE_SIZE] __attribute__((aligned(4096)));
 u8 l2_idt[L2_IDT_BYTES] __attribute__((aligned(4096)));
 
+void l2_set_vector(u64 vector, u64 handler)
+{
+    u64 gate[2] = {(handler & 0xffff) | SEL_CODE64 << 16 | 0x8eull << 40 | (handler >> 16 & 0xffff) << 48,
+                   handler >> 32};
+
+    memcpy(l2_idt + 16 * vector, gate, sizeof(gate));
+}
+
 void l2_init(const u8 *vectors)
 {
-    for (unsigned i = 0; i < 256; i++) {
-        u64 offset = (u64)vectors + 16 * (u64)i;
-        u64 gate[2] = {(offset & 0xffff) | SEL_CODE64 << 16 | 0x8eull << 40 | (offset >> 16 & 0xffff) << 48,
-                       offset >> 32};
-        memcpy(l2_idt + 16 * (u64)i, gate, sizeof(gate));
-    }
+    for (u64 i = 0; i < 256; i++)
+        l2_set_vector(i, (u64)vectors + 16 * i);
     memset(&l2, 0, sizeof(l2));
 }
 

@@ -29,6 +29,8 @@ struct l2_code {
 #define L2_VECTOR 0x5600
 enum { L2_IDT_BYTES = 4096 };
 extern u8 l2_idt[L2_IDT_BYTES];
+/* The gate to a handler, for one of L2's vectors. */
+void l2_set_vector(u64 vector, u64 handler);
 /* Zeroes the registers and makes the table from 256 handlers of 16 bytes. */
 void l2_init(const u8 *vectors);
 

@@ -24,7 +24,7 @@ L2_CODE(code_clgi_stgi, "clgi\nsti\nnop\nnop", "stgi\nnop\nnop");
 L2_CODE(code_clgi_smi, "clgi\nmov $0xfee00300, %edi\nmovl $0x4200, (%rdi)\nsti\nnop\nnop", "stgi\nnop\nnop");
 L2_CODE(code_spin, "", "1: pause\njmp 1b");
 
-enum { PAGE_HOLE = 12, VIRTUAL_VECTOR = 0x51 };
+enum { PAGE_HOLE = 12, PAGE_STACK = 13, VIRTUAL_VECTOR = 0x51 };
 
 static const u64 *frame(void)
 {
@@ -167,6 +167,30 @@ static void check_vectoring(const struct injection *test)
     check_part(prefix, "again_rip", frame()[error], (u64)code_nops.start);
     if (error)
         check_part(prefix, "again_error_code", frame()[0], test->error);
+}
+
+/* Of the vector of one that was injected, and is over; on a stack that the shadow has not seen yet. */
+L2_CODE(code_own_int, "inc %rsi\nmov %rbx, %rsp", "int $0x80");
+L2_CODE(code_return, "inc %rdi", "iretq");
+
+static void check_own_after_injected(void)
+{
+    static u8 stack[PAGE_SIZE] __attribute__((aligned(4096)));
+
+    svm_reset();
+    l2_set_vector(0x80, (u64)code_return.start);
+    npt_window[PAGE_STACK] = npt_window[PAGE_STACK + 1] = (u64)stack | NPT_ALL;
+    /* The second time nothing but that page is new. */
+    for (unsigned i = 0; i < 2; i++) {
+        l2.rdi = l2.rsi = 0;
+        l2.rbx = (u64)l2_window(PAGE_STACK + i, PTE_P | PTE_W | PTE_A | PTE_D) + PAGE_SIZE;
+        vmcb.save.rsp = (u64)l2_stack + PAGE_SIZE - 64;
+        vmcb.control.event_inj = EVENT_VALID | EVENT_TYPE_SOFTWARE | 0x80;
+        vmcb.control.n_rip = (u64)code_own_int.start;
+        check_eq("svm-events.own_after_injected.exit", svm_run(&code_own_int), VMEXIT_VMMCALL);
+        check_eq("svm-events.own_after_injected.handled", l2.rdi, 2);
+        check_eq("svm-events.own_after_injected.executed", l2.rsi, 1);
+    }
 }
 
 /* --- virtual interrupts --- */
@@ -592,10 +616,24 @@ static void check_lent_gif_and_smi(void)
 
 /* --- virtual GIF --- */
 
+L2_CODE(code_clgi_exit_sti, "clgi\ncpuid\nsti\nnop\nnop", "nop");
+
+/* On a CPU without, the bit is reserved: CLGI of L2 clears L1's GIF, whatever exits come in between. */
+static void check_no_virtual_gif(void)
+{
+    note_skipped("svm-events.vgif", "not offered");
+    svm_reset();
+    vmcb.control.v_intr = V_GIF_ENABLE | V_GIF;
+    svm_intercept(VMEXIT_INTR);
+    apic_send_self(VECTOR_SELF);
+    check_eq("svm-events.no_vgif.held", svm_run(&code_clgi_exit_sti), VMEXIT_VMMCALL);
+    check_eq("svm-events.no_vgif.left_to_l1", taken_interrupts(), 1);
+}
+
 static void check_virtual_gif(void)
 {
     if (!svm_has(SVM_HAS_VGIF)) {
-        note_skipped("svm-events.vgif", "not offered");
+        check_no_virtual_gif();
         return;
     }
     svm_reset();
@@ -644,6 +682,7 @@ void group_svm_events(void)
         if (svm_has(SVM_HAS_NRIPS) && vector != EXC_BP && vector != EXC_OF)
             check_next_rip(&injections[i]);
     }
+    check_own_after_injected();
     check_virtual_interrupts();
     check_virtual_tpr();
     check_shadow();

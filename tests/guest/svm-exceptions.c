@@ -24,6 +24,7 @@ L2_CODE(code_pf_write, "", "mov %rax, (%rbx)");
 L2_CODE(code_mf, "fninit\npushq $0x37b\nfldcw (%rsp)\npop %rax\nfld1\nfidivs (%rbx)", "fwait");
 L2_CODE(code_int, "", "int $0x45");
 L2_CODE(code_step, "pushfq\norq $0x100, (%rsp)\npopfq", "nop");
+L2_CODE(code_cpuid, "", "cpuid");
 L2_CODE(code_read_dr, "", "mov %dr0, %rax");
 L2_CODE(code_write_data, "", "movl $1, (%rbx)");
 
@@ -170,6 +171,12 @@ static void check_debug(void)
     expect_debug("step", svm_run(&code_nops), (u64)code_nops.start + 1, BIT(14));
     vmcb.save.dr6 = 0xffff0ff0;
     expect_debug("next_step", svm_resume(), (u64)code_nops.start + 2, BIT(14));
+    /* After an instruction that L1 leaves to whoever executes it; and L1 is not asked about what it injects.
+     */
+    prepare();
+    vmcb.save.rflags |= RFLAGS_TF;
+    expect_debug("step_over_cpuid", svm_run(&code_cpuid), (u64)code_cpuid.next, BIT(14));
+    check_eq("svm-exceptions.debug.step_over_cpuid_event", vmcb.control.exit_int_info & EVENT_VALID, 0);
     prepare();
     expect_debug("popf", svm_run(&code_step), (u64)code_step.next, BIT(14));
     prepare();

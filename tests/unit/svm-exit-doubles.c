@@ -15,7 +15,6 @@
         fail_msg("%s() was called", #function);                                                              \
     }
 
-NEVER(cpuid_exit)
 NEVER(fatal)
 NEVER(hypercall_exit)
 NEVER(invd_exit)
@@ -28,9 +27,7 @@ NEVER(start_state_init)
 NEVER(svm_decode_next_rip)
 NEVER(svm_efer_visible)
 NEVER(svm_efer_write)
-NEVER(svm_fetch_instruction)
 NEVER(svm_instruction_is)
-NEVER(svm_instruction_moves_to_paging_cr)
 NEVER(svm_instruction_needs_svm)
 NEVER(svm_load_start)
 NEVER(svm_msr_intercepted)

@@ -22,7 +22,7 @@ static struct svm_vcpu svm;
 static struct svm_frame frame;
 static struct vcpu vcpu;
 static u64 own_map[MSR_MAP_WORDS], merged_map[MSR_MAP_WORDS];
-static unsigned refused, translated, flushed, tlb_control_obeyed;
+static unsigned refused, translated, flushed, flushed_l1, tlb_control_obeyed;
 
 struct machine machine;
 struct svm_features svm_features;
@@ -71,6 +71,12 @@ void nested_svm_translate(struct vcpu *of)
 {
     assert_true(of->l2_running);
     translated++;
+}
+
+void svm_flush_l1(struct svm_vcpu *of)
+{
+    assert_ptr_equal(of, &svm);
+    flushed_l1++;
 }
 
 void svm_flush_changes(struct svm_vcpu *of)
@@ -133,8 +139,8 @@ static int set_up(void **state)
     nested.msr_map02 = hpa(0x200000);
     nested.all_ones = hpa(0x300000);
     svm_own_intercepts(nested.own_intercepts);
-    nested.v_intr_for_l2 = svm_v_intr_for_l2(false);
-    refused = translated = flushed = tlb_control_obeyed = 0;
+    nested.v_intr_for_l2 = svm_v_intr_for_l2(true, false);
+    refused = translated = flushed = flushed_l1 = tlb_control_obeyed = 0;
     return 0;
 }
 
@@ -184,6 +190,7 @@ static void test_first_run_reads_all(void **state)
     assert_int_equal(slot->vmcb02->control.iopm_base_pa, nested.all_ones.raw);
     assert_ptr_equal(slot->msr_map, ram[MAPS]);
     assert_int_equal(tlb_control_obeyed, TLB_CONTROL_FLUSH_GUEST);
+    assert_int_equal(flushed_l1, 0);
     assert_int_equal(frame.l2_vmcb, slot->vmcb02_address.raw);
     assert_int_equal(frame.next, (uintptr_t)svm_enter_l2);
 }
@@ -258,6 +265,16 @@ static void test_never_clean(void **state)
     assert_int_equal(refused, 1);
 }
 
+/* All ASIDs: also the one that is L1's own, 0 in its eyes. */
+static void test_flush_of_all(void **state)
+{
+    (void)state;
+    make_vmcb12(0x1000)->control.tlb_control = TLB_CONTROL_FLUSH_ALL;
+    run(0x1000);
+    assert_int_equal(tlb_control_obeyed, TLB_CONTROL_FLUSH_ALL);
+    assert_int_equal(flushed_l1, 1);
+}
+
 static void change_cr3(struct vmcb *vmcb12, u64 value)
 {
     vmcb12->save.cr3 = value;
@@ -290,6 +307,12 @@ static void test_all_is_read_again(void **state)
     run(0x1000);
     assert_int_equal(slot->vmcb02->save.cr3, 0x13000);
     assert_false(svm_intercepts_code(&slot->vmcb02->control, VMEXIT_CLGI));
+    /* Nor is L1's word for it that the CPU has a virtual GIF. */
+    nested.v_intr_for_l2 = svm_v_intr_for_l2(false, false);
+    vmcb12->control.clean = 0;
+    run(0x1000);
+    assert_true(svm_intercepts_code(&slot->vmcb02->control, VMEXIT_CLGI));
+    assert_int_equal(slot->vmcb02->control.v_intr, 0);
 }
 
 /* A refused VMRUN leaves nothing behind that a later one takes for good. */
@@ -377,6 +400,7 @@ int main(void)
         cmocka_unit_test_setup(test_first_run_reads_all, set_up),
         cmocka_unit_test_setup(test_clean_groups, set_up),
         cmocka_unit_test_setup(test_never_clean, set_up),
+        cmocka_unit_test_setup(test_flush_of_all, set_up),
         cmocka_unit_test_setup(test_all_is_read_again, set_up),
         cmocka_unit_test_setup(test_refused, set_up),
         cmocka_unit_test_setup(test_slots, set_up),

@@ -15,10 +15,12 @@
 #include "svm/capability.h"
 #include "svm/controls.h"
 #include "svm/event.h"
+#include "svm/instruction.h"
 #include "svm/nmi.h"
 #include "svm/npf.h"
 #include "svm/startup.h"
 #include "svm/step.h"
+#include "vcpu/cpuid.h"
 #include "vcpu/nested.h"
 
 enum { ERROR_CODE = 0x5a, FAULT_ADDRESS = 0x7000, L1_RAX = 0x1111, L2_RAX = 0x2222 };
@@ -123,6 +125,27 @@ void shadow_wrote(struct shadow *shadow, gpa_t address, u64 bytes)
     (void)shadow;
     (void)address;
     (void)bytes;
+}
+
+enum exit_action cpuid_exit(struct vcpu *of, u64 guest_cr4)
+{
+    (void)guest_cr4;
+    of->gpr[GPR_RAX] = L2_RAX;
+    return EXIT_SKIP;
+}
+
+/* The instruction at RIP of an L2 that VMRUN refuses: MOV to CR4. */
+bool svm_fetch_instruction(struct svm_vcpu *of, struct instruction *decoded)
+{
+    (void)of;
+    *decoded = (struct instruction){0};
+    return true;
+}
+
+bool svm_instruction_moves_to_paging_cr(const struct instruction *decoded)
+{
+    (void)decoded;
+    return true;
 }
 
 /* The report of a shutdown that is nobody's but the machine's. */
@@ -354,6 +377,99 @@ static void test_delivery_that_l1s_own_tables_stop_is_l1s_fault(void **state)
     assert_l1_sees(VMEXIT_NPF, NPF_FINAL, FAULT_ADDRESS, fault(EXC_PF));
 }
 
+/* --- instructions that Umbra executes, or refuses --- */
+
+enum { RIP = 0x401000, NEXT_RIP = RIP + 2, DR6_BS = BIT(14) };
+
+static void l2_is_at_an_instruction(u64 rflags)
+{
+    svm_features.nrip_save = svm_features.decode_assists = true;
+    vmcb02.save.rip = RIP;
+    vmcb02.save.rflags = RFLAGS_RESERVED1 | rflags;
+    vmcb02.control.n_rip = NEXT_RIP;
+    vmcb02.control.bytes_fetched = 5;
+}
+
+static void test_trap_after_an_instruction_is_l1s_if_it_asked(void **state)
+{
+    const u64 trap = event(EVENT_TYPE_EXCEPTION, EXC_DB);
+
+    for (unsigned asked = 0; asked < 2; asked++) {
+        set_up(state);
+        l2_is_at_an_instruction(RFLAGS_TF);
+        if (asked != 0)
+            l1_intercepts(VMEXIT_EXCP0 + EXC_DB);
+        assert_false(l2_exits(VMEXIT_CPUID, 0, 0, 0));
+        if (asked == 0) {
+            assert_l2_gets(trap);
+            continue;
+        }
+        assert_l1_sees(VMEXIT_EXCP0 + EXC_DB, 0, 0, 0);
+        assert_int_equal(vmcb12.save.rip, NEXT_RIP);
+        assert_int_equal(vmcb12.save.dr6 & DR6_BS, DR6_BS);
+        assert_int_equal(vmcb12.control.n_rip, 0);
+    }
+}
+
+static void test_trap_at_the_end_of_a_step_is_l1s_if_it_asked(void **state)
+{
+    (void)state;
+    l2_is_at_an_instruction(RFLAGS_TF);
+    l1_intercepts(VMEXIT_EXCP0 + EXC_DB);
+    svm_step_begin(&svm);
+    vmcb02.save.dr6 |= DR6_BS;
+    assert_false(l2_exits(VMEXIT_EXCP0 + EXC_DB, 0, 0, 0));
+    assert_l1_sees(VMEXIT_EXCP0 + EXC_DB, 0, 0, 0);
+    assert_int_equal(vmcb12.save.dr6 & DR6_BS, DR6_BS);
+    assert_int_equal(vmcb12.save.rflags & RFLAGS_TF, RFLAGS_TF);
+}
+
+/* What L1 itself injects it does not intercept. */
+static void test_trap_that_l1_injected_is_delivered(void **state)
+{
+    const u64 trap = event(EVENT_TYPE_EXCEPTION, EXC_DB);
+
+    (void)state;
+    l2_is_at_an_instruction(0);
+    l1_intercepts(VMEXIT_EXCP0 + EXC_DB);
+    assert_false(l2_exits(VMEXIT_CPUID, trap, 0, 0));
+    assert_l2_gets(trap);
+}
+
+static void test_exception_of_umbras_has_no_next_rip(void **state)
+{
+    (void)state;
+    l2_is_at_an_instruction(0);
+    l1_intercepts(VMEXIT_EXCP0 + EXC_UD);
+    assert_false(l2_exits(VMEXIT_VMMCALL, 0, 0, 0));
+    assert_l1_sees(VMEXIT_EXCP0 + EXC_UD, 0, 0, 0);
+    assert_int_equal(vmcb12.save.rip, RIP);
+    assert_int_equal(vmcb12.control.n_rip, 0);
+    assert_int_equal(vmcb12.control.bytes_fetched, 0);
+    /* One that the CPU reports has it. */
+    set_up(state);
+    l2_is_at_an_instruction(0);
+    l1_intercepts(VMEXIT_CPUID);
+    assert_false(l2_exits(VMEXIT_CPUID, 0, 0, 0));
+    assert_int_equal(vmcb12.control.n_rip, NEXT_RIP);
+}
+
+/* A CPU that goes on refusing an L2 whose RIP is at a MOV to CR4: not for ever. */
+static void test_refusal_by_the_cpu_reaches_l1(void **state)
+{
+    (void)state;
+    assert_false(l2_exits(VMEXIT_INVALID, 0, 0, 0));
+    assert_true(vcpu.l2_running);
+    assert_int_equal(vmcb02.control.event_inj & ~BITS(63, EVENT_ERROR_SHIFT), fault(EXC_GP));
+    assert_false(l2_exits(VMEXIT_INVALID, 0, 0, 0));
+    assert_false(vcpu.l2_running);
+    assert_int_equal(vmcb12.control.exit_code, VMEXIT_INVALID);
+    assert_int_equal(vmcb12.save.rax, 0);
+    assert_int_equal(svm.unusual, 0);
+    /* What that VMRUN was to flush is flushed with the next. */
+    assert_int_equal(vmcb01.control.tlb_control, TLB_CONTROL_FLUSH_ALL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -368,6 +484,11 @@ int main(void)
                                set_up),
         cmocka_unit_test_setup(test_access_to_umbras_memory_is_stepped, set_up),
         cmocka_unit_test_setup(test_delivery_that_l1s_own_tables_stop_is_l1s_fault, set_up),
+        cmocka_unit_test_setup(test_trap_after_an_instruction_is_l1s_if_it_asked, set_up),
+        cmocka_unit_test_setup(test_trap_at_the_end_of_a_step_is_l1s_if_it_asked, set_up),
+        cmocka_unit_test_setup(test_trap_that_l1_injected_is_delivered, set_up),
+        cmocka_unit_test_setup(test_exception_of_umbras_has_no_next_rip, set_up),
+        cmocka_unit_test_setup(test_refusal_by_the_cpu_reaches_l1, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

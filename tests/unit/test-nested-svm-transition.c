@@ -54,6 +54,12 @@ void shadow_wrote(struct shadow *shadow, gpa_t address, u64 bytes)
     assert_int_equal(bytes, PAGE_SIZE);
 }
 
+void svm_flush_l1(struct svm_vcpu *of)
+{
+    (void)of;
+    fail();
+}
+
 void svm_flush_changes(struct svm_vcpu *of)
 {
     (void)of;
@@ -146,7 +152,7 @@ static int set_up(void **state)
     nested.facts = (struct svm_check_facts){
         .physical_limit = BIT(40), .efer_valid = EFER_SVME | EFER_LME | EFER_LMA, .cr4_valid = BITS(12, 0)};
     nested.facts.virtual_nmi = true;
-    nested.v_intr_for_l2 = svm_v_intr_for_l2(true);
+    nested.v_intr_for_l2 = svm_v_intr_for_l2(true, true);
     nested.lbr_control_for_l2 = svm_lbr_control_for_l2(true, true);
     vmcb.control.lbr_control = LBR_VIRTUALIZATION_ENABLE;
     svm_own_intercepts(nested.own_intercepts);
@@ -325,7 +331,7 @@ static void test_virtual_nmi_unknown(void **state)
 {
     (void)state;
     svm_features.virtual_nmi = nested.facts.virtual_nmi = false;
-    nested.v_intr_for_l2 = svm_v_intr_for_l2(false);
+    nested.v_intr_for_l2 = svm_v_intr_for_l2(true, false);
     vmcb12.control.v_intr = V_NMI_ENABLE | V_NMI | V_NMI_MASK | V_IRQ;
     assert_true(run());
     assert_int_equal(vmcb02.control.v_intr, V_IRQ);
@@ -455,6 +461,58 @@ static void test_delivery_of_virtual_nmi_goes_on(void **state)
     assert_true(vcpu.l2_running);
     assert_int_equal(vmcb02.control.event_inj, NMI_EVENT);
     assert_int_equal(vmcb02.control.v_intr, V_NMI_ENABLE);
+}
+
+/* L1's INT n has been delivered. A later one is L2's own, which the handler returns behind. */
+static void test_own_event_after_the_injected(void **state)
+{
+    const u64 event = EVENT_VALID | EVENT_TYPE_SOFTWARE | 0x80;
+
+    (void)state;
+    for (unsigned own = 0; own < 2; own++) {
+        enable_virtual_nmis(0);
+        vmcb12.control.event_inj = event;
+        vmcb12.control.n_rip = 0x1002;
+        vmcb12.save.rip = 0x1000;
+        assert_true(run());
+        vmcb02.save.rip += own * 0x100;
+        in_flight = event;
+        nmi_is_kick = true;
+        svm_nmi_hook(&vcpu);
+        exit_by(VMEXIT_NMI);
+        assert_int_equal(vmcb02.control.event_inj, own != 0 ? 0 : event);
+        if (own == 0)
+            assert_int_equal(vmcb02.control.n_rip, 0x1002);
+        exit_by(VMEXIT_VMMCALL);
+    }
+}
+
+/* Nor has an exception of L2's own the error code of one that L1 injected, were it at the same place. */
+static void test_error_code_of_own_exception(void **state)
+{
+    const u64 fault = EVENT_VALID | EVENT_TYPE_EXCEPTION | EVENT_ERROR_VALID | EXC_PF;
+
+    (void)state;
+    enable_virtual_nmis(0);
+    vmcb12.control.event_inj = fault | 6ull << EVENT_ERROR_SHIFT;
+    assert_true(run());
+    in_flight = fault | 7ull << EVENT_ERROR_SHIFT;
+    nmi_is_kick = true;
+    svm_nmi_hook(&vcpu);
+    exit_by(VMEXIT_NMI);
+    assert_int_equal(vmcb02.control.event_inj, fault | 7ull << EVENT_ERROR_SHIFT);
+}
+
+/* Where the CPU virtualizes SPEC_CTRL it does so for L2, too; L1, which is not told, lends its own. */
+static void test_spec_ctrl_is_shared(void **state)
+{
+    (void)state;
+    vmcb.save.spec_ctrl = 1;
+    assert_true(run());
+    assert_int_equal(vmcb02.save.spec_ctrl, 1);
+    vmcb02.save.spec_ctrl = 4;
+    exit_by(VMEXIT_VMMCALL);
+    assert_int_equal(vmcb.save.spec_ctrl, 4);
 }
 
 /* --- LBR virtualization --- */
@@ -594,6 +652,9 @@ int main(void)
         cmocka_unit_test_setup(test_nmi_at_the_end_of_a_step, two_cpus),
         cmocka_unit_test_setup(test_lent_gif_holds_virtual_nmis, set_up),
         cmocka_unit_test_setup(test_delivery_of_virtual_nmi_goes_on, two_cpus),
+        cmocka_unit_test_setup(test_own_event_after_the_injected, two_cpus),
+        cmocka_unit_test_setup(test_error_code_of_own_exception, two_cpus),
+        cmocka_unit_test_setup(test_spec_ctrl_is_shared, set_up),
         cmocka_unit_test_setup(test_lbr_shared, set_up),
         cmocka_unit_test_setup(test_lbr_virtualized, set_up),
         cmocka_unit_test_setup(test_lbr_and_step, set_up),

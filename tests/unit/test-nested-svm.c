@@ -76,7 +76,7 @@ static void test_every_code(void **state)
     (void)state;
     memset(&all, 0xff, sizeof(all));
     svm_own_intercepts(merged);
-    svm_merge_intercepts(&nothing, merged, merged);
+    svm_merge_intercepts(&nothing, merged, false, merged);
     for (u32 code = 0; code < 32 * VMCB_INTERCEPT_WORDS; code++) {
         bool asked = (merged[code / 32] >> code % 32 & 1) != 0;
         if (asked && code != VMEXIT_VMRUN)
@@ -114,14 +114,19 @@ static void test_merged_intercepts(void **state)
     assert_memory_equal(own, all, sizeof(own));
     intercept(&control, VMEXIT_EXCP0 + EXC_PF);
     intercept(&control, VMEXIT_IOIO);
-    svm_merge_intercepts(&control, own, merged);
+    svm_merge_intercepts(&control, own, false, merged);
     for (unsigned i = 0; i < VMCB_INTERCEPT_WORDS; i++)
         assert_int_equal(merged[i], own[i] | control.intercept[i]);
+    /* On a CPU without a virtual GIF L1's bit is nothing: CLGI of L2 would clear the CPU's own. */
     control.v_intr = V_GIF_ENABLE;
-    svm_merge_intercepts(&control, own, merged);
+    svm_merge_intercepts(&control, own, false, merged);
+    assert_int_equal(merged[VMEXIT_STGI / 32] & (1u << VMEXIT_STGI % 32 | 1u << VMEXIT_CLGI % 32),
+                     1u << VMEXIT_STGI % 32 | 1u << VMEXIT_CLGI % 32);
+    assert_int_equal(svm_v_intr_for_l2(false, true) & (V_GIF | V_GIF_ENABLE), 0);
+    svm_merge_intercepts(&control, own, true, merged);
     assert_int_equal(merged[VMEXIT_STGI / 32] & (1u << VMEXIT_STGI % 32 | 1u << VMEXIT_CLGI % 32), 0);
     intercept(&control, VMEXIT_STGI);
-    svm_merge_intercepts(&control, own, merged);
+    svm_merge_intercepts(&control, own, true, merged);
     assert_int_equal(merged[VMEXIT_STGI / 32] & (1u << VMEXIT_STGI % 32 | 1u << VMEXIT_CLGI % 32),
                      1u << VMEXIT_STGI % 32);
 }
@@ -135,16 +140,16 @@ static void test_virtual_vmload(void **state)
 
     (void)state;
     svm_own_intercepts(own);
-    svm_merge_intercepts(&control, own, merged);
+    svm_merge_intercepts(&control, own, false, merged);
     assert_int_equal(merged[VMEXIT_VMLOAD / 32] & bits, bits);
     assert_int_equal(svm_verdict(&control, VMEXIT_VMLOAD, false), SVM_VERDICT_INSTRUCTION);
     control.nested_control = NP_ENABLE;
-    svm_merge_intercepts(&control, own, merged);
+    svm_merge_intercepts(&control, own, false, merged);
     assert_int_equal(merged[VMEXIT_VMLOAD / 32] & bits, 0);
     assert_int_equal(svm_verdict(&control, VMEXIT_VMLOAD, false), SVM_VERDICT_L1);
     assert_int_equal(svm_verdict(&control, VMEXIT_VMSAVE, false), SVM_VERDICT_L1);
     intercept(&control, VMEXIT_VMSAVE);
-    svm_merge_intercepts(&control, own, merged);
+    svm_merge_intercepts(&control, own, false, merged);
     assert_int_equal(merged[VMEXIT_VMLOAD / 32] & bits, 1u << VMEXIT_VMSAVE % 32);
 }
 
