@@ -231,7 +231,8 @@ class Qemu(Emulator):
         if not os.access(program, os.X_OK):
             raise EmulatorError("QEMU is not there; run 'tests/platform/setup qemu' first.")
         self.control, theirs = socket.socketpair()
-        with theirs, open(serial, "r+b", buffering=0) as line:
+        # Not as our own terminal, whose end would then be ours, too, if we lead a session (setsid).
+        with theirs, open(os.open(serial, os.O_RDWR | os.O_NOCTTY), "r+b", buffering=0) as line:
             self.spawn([program, *self.arguments(theirs.fileno())], stdin=line, stdout=line, stderr=screen,
                        pass_fds=[theirs.fileno()])
         self.control.settimeout(0.2)
