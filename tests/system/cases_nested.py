@@ -93,14 +93,25 @@ def vmx_cases():
 UNHURRIED = ("no_timer_check", "tsc=reliable")
 
 
+def several_cpus(name, cpu, number, group, seconds, **more):
+    """A group of the KVM client in Linux with so many CPUs, all of which it has to find."""
+    run = kvm_run(cpu, cases.UMBRA, (group,), words=UNHURRIED, **more)
+    run.arguments += ["--cpus", number, "--forbid", r"kvm: note (?!%s )\d+ CPUs" % number]
+    run.arguments += ("--ips", "15000000") if cpu == "intel" else ()
+    return cases.Case(name, cpu, [run], seconds=seconds)
+
+
+def linux_smp_case(cpu, number, seconds):
+    """Linux as L2 with as many CPUs as L1 has."""
+    return several_cpus("kvm-linux-smp-" + number, cpu, number, "linux-smp", seconds, initramfs=INITRAMFS_L2, options=NO_APICV[cpu],
+                        timeout=1500)
+
+
 def smp_cases(cpus):
     """Another CPU of L1 interrupts L2; Linux with several CPUs runs an L2 on each, one L2 on all, and every other check."""
-    found = []
-    for cpu, number, more, seconds in (("intel", "2", ("--ips", "15000000"), 80), ("intel", "4", ("--ips", "15000000"), 120),
-                                     ("amd", "2", (), 20), ("amd", "4", (), 30)):
-        run = kvm_run(cpu, cases.UMBRA, ("smp",), timeout=400, words=UNHURRIED)
-        run.arguments += ["--cpus", number, "--forbid", r"kvm: note (?!%s )\d+ CPUs" % number, *more]
-        found.append(cases.Case("kvm-smp-" + number, cpu, [run], seconds=seconds))
+    found = [several_cpus("kvm-smp-" + number, cpu, number, "smp", seconds, timeout=400)
+             for cpu, number, seconds in (("intel", "2", 80), ("intel", "4", 120), ("amd", "2", 20), ("amd", "4", 30))]
+    found.append(linux_smp_case("amd", "4", 60))
     # INIT and SIPI with VMX or SVM on and L2 running. QEMU's CPUs are threads: see cases.py.
     for (cpu, count), umbra in itertools.product((("intel", "3"), ("intel", "4"), ("amd", "2")), (cases.UMBRA, None)):
         found.append(cases.guest_case("smp-restart-%s%s" % (count, "" if umbra else "-bare"), cpu, "smp-restart", umbra=umbra,

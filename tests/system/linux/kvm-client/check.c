@@ -132,6 +132,7 @@ static const struct group {
     {"touch", group_touch, false},
     {"smp", group_smp, true},
     {"linux", group_linux, true},
+    {"linux-smp", group_linux_smp, true},
 };
 
 static void run_group(const struct group *group)

@@ -72,12 +72,14 @@ struct vcpu {
     struct vm *vm;
 };
 
+enum { VCPUS_MAX = 4 };
+
 struct vm {
     int fd;
     u8 *memory; /* slot 0, from guest-physical 0 on */
     u64 bytes;
     unsigned vcpus;
-    struct vcpu vcpu[4];
+    struct vcpu vcpu[VCPUS_MAX];
     u64 next_table; /* guest-physical, where the tests' next paging structure goes */
 };
 
@@ -91,6 +93,7 @@ enum vm_kind { VM_PLAIN, VM_IRQCHIP };
 void vm_create(struct vm *vm, u64 bytes, enum vm_kind kind);
 void vm_destroy(struct vm *vm);
 struct vcpu *vcpu_create(struct vm *vm);
+unsigned cpus_of_l1(void); /* that are on line, but not more than a VM may have */
 /* Sets, moves or (bytes 0) removes a slot; `memory` is page aligned. */
 void vm_slot(struct vm *vm, u32 slot, u64 address, u64 bytes, void *memory, u32 flags);
 void *fresh_memory(u64 bytes); /* page aligned, never touched; ends the group if there is none */
@@ -197,8 +200,15 @@ void group_bench(void);
 void group_touch(void);
 void group_smp(void);
 void group_linux(void);
+void group_linux_smp(void);
 
-/* The program as first process of Linux in L2: says so and ends that Linux. */
+/* --- Linux in L2 (mp-table.c, l2-init.c)
+ * ---------------------------------------------------------------------------------- */
+
+/* Tells L2 of all vCPUs that the VM has now. */
+void write_mp_table(struct vm *vm);
+/* The program as first process of Linux in L2: has all CPUs work, says how many did, and ends that Linux. */
 _Noreturn void l2_init(void);
+#define L2_DONE "kvm-client: init of L2 reached, CPUs that worked: %u"
 
 #endif

@@ -116,6 +116,29 @@ static size_t run_bytes(void)
     return (size_t)must(kvm_fd(), KVM_GET_VCPU_MMAP_SIZE, NULL, "KVM_GET_VCPU_MMAP_SIZE");
 }
 
+/* What KVM supports, with the APIC IDs of this vCPU, which KVM leaves to its clients. */
+static struct kvm_cpuid2 *cpuid_of(u32 apic_id)
+{
+    struct kvm_cpuid2 *leaves = supported_cpuid();
+    for (u32 i = 0; i < leaves->nent; i++) {
+        struct kvm_cpuid_entry2 *entry = &leaves->entries[i];
+        if (entry->function == 1)
+            entry->ebx = (entry->ebx & 0xffffff) | apic_id << 24;
+        else if (entry->function == 0xb || entry->function == 0x1f)
+            entry->edx = apic_id;
+        else if (entry->function == 0x8000001e)
+            entry->eax = apic_id;
+    }
+    return leaves;
+}
+
+unsigned cpus_of_l1(void)
+{
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return online > VCPUS_MAX ? VCPUS_MAX : (unsigned)online;
+}
+
 struct vcpu *vcpu_create(struct vm *vm)
 {
     struct vcpu *vcpu = &vm->vcpu[vm->vcpus];
@@ -123,12 +146,12 @@ struct vcpu *vcpu_create(struct vm *vm)
     vcpu->fd = ioctl(vm->fd, KVM_CREATE_VCPU, (unsigned long)vm->vcpus);
     if (vcpu->fd < 0)
         end_group("KVM_CREATE_VCPU");
-    vm->vcpus++;
+    const struct kvm_cpuid2 *leaves = cpuid_of(vm->vcpus++);
     void *shared = mmap(NULL, run_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
     if (shared == MAP_FAILED)
         end_group("mmap of a vCPU");
     vcpu->run = shared;
-    must(vcpu->fd, KVM_SET_CPUID2, supported_cpuid(), "KVM_SET_CPUID2");
+    must(vcpu->fd, KVM_SET_CPUID2, leaves, "KVM_SET_CPUID2");
     return vcpu;
 }
 
