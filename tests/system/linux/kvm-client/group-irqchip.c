@@ -33,35 +33,32 @@ static void start_pic(struct vm *vm, u8 mask, u64 events)
     set_regs(vcpu, &regs);
 }
 
+/*
+ * Two lines are raised before L2 takes interrupts, and one that stays masked. The timer must not run: KVM
+ * gives the ticks that a slow L2 missed one after another, and they come before every other line.
+ */
 static void lines(struct vm *vm)
 {
     struct vcpu *vcpu = &vm->vcpu[0];
-    start_pic(vm, 1 << 5 | 1 << 3, 3);
+    start_pic(vm, 1 << 3, 2);
     check("irqchip.pic_ready", stops_at_port(vcpu, PORT_READY));
     line(vm, 5, 1);
     line(vm, 5, 0);
     line(vm, 3, 1);
     line(vm, 3, 0);
-    line(vm, 6, 1); /* masked */
+    line(vm, 6, 1);
     line(vm, 6, 0);
     vcpu->run->immediate_exit = 0;
-    /* The third comes while L2 sleeps in HLT: by the timer, whose line is opened by it. */
     struct kvm_irqchip pic = {.chip_id = KVM_IRQCHIP_PIC_MASTER};
     must(vm->fd, KVM_GET_IRQCHIP, &pic, "KVM_GET_IRQCHIP");
-    check_eq("irqchip.pic_requests", pic.chip.pic.irr & 0x28, 0x28);
-    pic.chip.pic.imr = (u8) ~(1 << 5 | 1 << 3 | 1);
+    check_eq("irqchip.pic_requests", pic.chip.pic.irr, 1 << 6 | 1 << 5 | 1 << 3);
+    pic.chip.pic.imr = (u8) ~(1 << 5 | 1 << 3);
     must(vm->fd, KVM_SET_IRQCHIP, &pic, "KVM_SET_IRQCHIP");
     check("irqchip.lines_end", finishes(vcpu));
     const struct l2_record *record = record_of(vm);
-    u64 others = 0, by_5 = 0, by_3 = 0;
-    for (u64 i = 0; i < record->count && i < 64; i++) {
-        by_5 += record->log[i] == 0x35;
-        by_3 += record->log[i] == 0x33;
-        others += record->log[i] == 0x36;
-    }
-    check_eq("irqchip.line_5", by_5, 1);
-    check_eq("irqchip.line_3", by_3, 1);
-    check_eq("irqchip.masked_line", others, 0);
+    check_eq("irqchip.lines", record->count, 2);
+    check_eq("irqchip.line_3_is_first", record->log[0], 0x33);
+    check_eq("irqchip.line_5_is_second", record->log[1], 0x35);
 }
 
 static void timer(struct vm *vm)
@@ -80,8 +77,8 @@ void group_irqchip(void)
 {
     struct vm vm;
     vm_create(&vm, SMALL_VM, VM_IRQCHIP);
-    timer(&vm);
     lines(&vm);
+    timer(&vm);
     vm_destroy(&vm);
 }
 
