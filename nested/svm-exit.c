@@ -136,6 +136,8 @@ void nested_svm_reflect(struct vcpu *vcpu, u64 code, u64 info_1, u64 info_2)
     vcpu->gpr[GPR_RAX] = svm_of(vcpu)->vmcb01->save.rax;
 }
 
+/* Whether a VMRUN that fails flushes what TLB_CONTROL says is not written anywhere: all is flushed before the
+ * next, also what the CPU was told to flush by one that it refused. */
 void nested_svm_refuse(struct vcpu *vcpu)
 {
     struct nested_svm *nested = nested_svm_of(vcpu);
@@ -150,6 +152,8 @@ void nested_svm_refuse(struct vcpu *vcpu)
     back_to_l1(svm_of(vcpu));
     vcpu->gpr[GPR_RAX] = svm_of(vcpu)->vmcb01->save.rax;
     svm_of(vcpu)->vmcb01->control.clean &= ~(u32)CLEAN_DRX;
+    svm_of(vcpu)->vmcb01->control.tlb_control = TLB_CONTROL_FLUSH_ALL;
+    nested_svm_obey_tlb_control(nested, TLB_CONTROL_FLUSH_ALL);
 }
 
 /* --- staying in L2 --- */
@@ -263,8 +267,7 @@ bool nested_svm_take_held(struct vcpu *vcpu)
 
 /*
  * QEMU's TCG says VMEXIT_INVALID also when a guest sets a reserved bit of CR3 or CR4, which is #GP(0). All
- * else is a check that only the CPU makes; so it is if the #GP does not come either. Whether a VMRUN that
- * fails flushes what TLB_CONTROL says is not written anywhere.
+ * else is a check that only the CPU makes; so it is if the #GP does not come either.
  */
 static enum exit_action invalid(struct vcpu *vcpu, bool guessed)
 {
@@ -276,7 +279,6 @@ static enum exit_action invalid(struct vcpu *vcpu, bool guessed)
         svm->unusual |= SVM_L2_GUESSED;
         return EXIT_GP;
     }
-    svm->vmcb->control.tlb_control = TLB_CONTROL_FLUSH_ALL;
     nested_svm_refuse(vcpu);
     return EXIT_RESUME;
 }

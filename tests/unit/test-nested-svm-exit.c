@@ -35,6 +35,7 @@ static struct svm_vcpu svm;
 static struct svm_frame frame;
 static struct vcpu vcpu;
 static bool page_lent; /* one of Umbra's, for one step */
+static u8 obeyed;      /* TLB_CONTROL */
 static bool l1_denies; /* the nested page fault is L1's */
 static jmp_buf reset_jump;
 
@@ -113,6 +114,12 @@ void svm_startup_step_done(struct svm_vcpu *of)
 void nested_svm_set_l2_gif(struct svm_vcpu *of)
 {
     (void)of;
+}
+
+void nested_svm_obey_tlb_control(struct nested_svm *of, u8 tlb_control)
+{
+    assert_ptr_equal(of, &nested);
+    obeyed = tlb_control;
 }
 
 void nested_svm_translate(struct vcpu *of)
@@ -213,6 +220,7 @@ static int set_up(void **state)
     vmcb02.save.rax = L2_RAX;
     vmcb02.save.cr0 = CR0_PE | CR0_PG;
     page_lent = l1_denies = false;
+    obeyed = TLB_CONTROL_NOTHING;
     return 0;
 }
 
@@ -468,6 +476,7 @@ static void test_refusal_by_the_cpu_reaches_l1(void **state)
     assert_int_equal(svm.unusual, 0);
     /* What that VMRUN was to flush is flushed with the next. */
     assert_int_equal(vmcb01.control.tlb_control, TLB_CONTROL_FLUSH_ALL);
+    assert_int_equal(obeyed, TLB_CONTROL_FLUSH_ALL);
 }
 
 int main(void)
