@@ -177,9 +177,6 @@ static void finish_delivery(struct nested_svm *nested)
     if (!is_injected(nested, in_flight))
         nested->injected.event = 0;
     control->event_inj = again != 0 ? again : nested->injected.event;
-    if (control->event_inj == 0)
-        return;
-    control->n_rip = nested->injected.next_rip;
     /* A virtual interrupt: QEMU's TCG takes V_IRQ away after the delivery only, which injection finishes now.
      */
     if (control->event_inj == (EVENT_VALID | EVENT_TYPE_INTR | (control->v_intr & V_INTR_VECTOR) >> 32) &&
@@ -408,8 +405,9 @@ static enum exit_action raise(struct vcpu *vcpu, enum exit_action action)
 
     if (!vcpu->l2_running)
         return action;
-    if (action == EXIT_SKIP) {
+    if (action == EXIT_SKIP)
         svm_skip_to(svm_of(vcpu), svm_of(vcpu)->next_rip);
+    if (action == EXIT_SKIP || action == EXIT_RESUME) {
         (void)reflect_debug_trap(vcpu);
         return EXIT_RESUME;
     }
@@ -427,6 +425,7 @@ static void end_exit(struct vcpu *vcpu, enum exit_action action)
     struct svm_vcpu *svm = svm_of(vcpu);
 
     if (vcpu->l2_running) {
+        svm->vmcb->control.n_rip = nested_svm_of(vcpu)->injected.next_rip;
         nested_svm_translate(vcpu);
         svm->frame->l2_interrupts = nested_svm_of(vcpu)->interrupts && action != EXIT_STEP &&
                                     (svm->unusual & (SVM_STEPPING | SVM_L2_GIF_CLEAR)) == 0;

@@ -25,6 +25,7 @@ L2_CODE(code_mf, "fninit\npushq $0x37b\nfldcw (%rsp)\npop %rax\nfld1\nfidivs (%r
 L2_CODE(code_int, "", "int $0x45");
 L2_CODE(code_step, "pushfq\norq $0x100, (%rsp)\npopfq", "nop");
 L2_CODE(code_cpuid, "", "cpuid");
+L2_CODE(code_stgi, "", "stgi");
 L2_CODE(code_read_dr, "", "mov %dr0, %rax");
 L2_CODE(code_write_data, "", "movl $1, (%rbx)");
 
@@ -177,6 +178,9 @@ static void check_debug(void)
     vmcb.save.rflags |= RFLAGS_TF;
     expect_debug("step_over_cpuid", svm_run(&code_cpuid), (u64)code_cpuid.next, BIT(14));
     check_eq("svm-exceptions.debug.step_over_cpuid_event", vmcb.control.exit_int_info & EVENT_VALID, 0);
+    prepare();
+    vmcb.save.rflags |= RFLAGS_TF;
+    expect_debug("step_over_stgi", svm_run(&code_stgi), (u64)code_stgi.next, BIT(14));
     prepare();
     expect_debug("popf", svm_run(&code_step), (u64)code_step.next, BIT(14));
     prepare();

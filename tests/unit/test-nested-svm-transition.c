@@ -487,6 +487,24 @@ static void test_own_event_after_the_injected(void **state)
     }
 }
 
+/* What L1 is told of nRIP comes from the CPU, also if the exit interrupts the delivery of what L1 injected.
+ */
+static void test_next_rip_of_an_exit_in_delivery(void **state)
+{
+    (void)state;
+    svm_features.nrip_save = true;
+    enable_virtual_nmis(0);
+    vmcb12.control.intercept[VMCB_INTERCEPT_EXCEPTIONS] = 1u << EXC_GP;
+    vmcb12.control.event_inj = EVENT_VALID | EVENT_TYPE_SOFTWARE | 0x80;
+    vmcb12.control.n_rip = 0x1002;
+    assert_true(run());
+    in_flight = vmcb12.control.event_inj;
+    vmcb02.control.n_rip = 0;
+    exit_by(VMEXIT_EXCP0 + EXC_GP);
+    assert_false(vcpu.l2_running);
+    assert_int_equal(vmcb12.control.n_rip, 0);
+}
+
 /* Nor has an exception of L2's own the error code of one that L1 injected, were it at the same place. */
 static void test_error_code_of_own_exception(void **state)
 {
@@ -653,6 +671,7 @@ int main(void)
         cmocka_unit_test_setup(test_lent_gif_holds_virtual_nmis, set_up),
         cmocka_unit_test_setup(test_delivery_of_virtual_nmi_goes_on, two_cpus),
         cmocka_unit_test_setup(test_own_event_after_the_injected, two_cpus),
+        cmocka_unit_test_setup(test_next_rip_of_an_exit_in_delivery, set_up),
         cmocka_unit_test_setup(test_error_code_of_own_exception, two_cpus),
         cmocka_unit_test_setup(test_spec_ctrl_is_shared, set_up),
         cmocka_unit_test_setup(test_lbr_shared, set_up),
