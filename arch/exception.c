@@ -161,11 +161,12 @@ void exception_handler(struct exception_frame *frame)
         return;
     }
     /*
-     * A redirected INIT is swallowed wherever it comes: in a moment with GIF set, or, if a guest sends many,
+     * A redirected INIT is noted wherever it comes: in a moment with GIF set, or, if a guest sends many,
      * before the entry for the one before has executed its CLGI. It stays clear on return, which ends that
      * moment.
      */
     if (frame->vector == EXC_SX && frame->error_code == SX_INIT) {
+        this_cpu()->init_came = true;
         (void)fix_up(frame);
         return;
     }

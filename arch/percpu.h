@@ -38,6 +38,7 @@ struct percpu {
     /* Called by the NMI handler, which runs on its own stack at any instruction of Umbra; NULL before the
      * vendor sets it. */
     void (*nmi_hook)(struct vcpu *vcpu);
+    bool init_came; /* as #SX, and is taken out of here by svm/ */
     u8 *local_apic; /* drivers/local-apic.h; NULL on a machine with one CPU */
 };
 

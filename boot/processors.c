@@ -254,5 +254,7 @@ void processors_start_others(const struct acpi_cpus *cpus, const struct memmap *
             start_one(cpus->apic_id[i], page);
     }
     memcpy(image, saved, bytes);
+    /* Not to be taken for one of the guest's: svm/startup.h. */
+    local_apic_forget_command();
     log_info("%u CPUs", machine.cpus);
 }

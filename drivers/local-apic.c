@@ -77,21 +77,52 @@ static void wait_until_sent(void)
         cpu_relax();
 }
 
-/* The guest may be between the two writes of its own ICR: what it has put into the upper half stays. */
-void local_apic_send(u32 destination, u32 command)
+static bool keep_startup;
+
+void local_apic_keep_startup(void)
 {
-    if (local_apic_is_x2apic()) {
-        /* This WRMSR does not wait for earlier stores (SDM vol. 3A 11.12.3). */
-        __asm__ volatile("mfence; lfence" : : : "memory");
-        wrmsr(MSR_X2APIC_ICR, (u64)destination << 32 | command);
-        return;
-    }
-    wait_until_sent();
-    u32 high = local_apic_read(APIC_ICR_HIGH);
-    local_apic_write(APIC_ICR_HIGH, destination << 24);
-    local_apic_write(APIC_ICR, command);
+    keep_startup = true;
+}
+
+static void send_x2apic(u64 command)
+{
+    /* This WRMSR does not wait for earlier stores (SDM vol. 3A 11.12.3). */
+    __asm__ volatile("mfence; lfence" : : : "memory");
+    wrmsr(MSR_X2APIC_ICR, command);
+}
+
+static void send_xapic(u32 high, u32 command)
+{
     wait_until_sent();
     local_apic_write(APIC_ICR_HIGH, high);
+    local_apic_write(APIC_ICR, command);
+    wait_until_sent();
+}
+
+/* The guest may be between the two writes of its own ICR: what it has put into the upper half stays. */
+static void send(u32 destination, u32 command, bool keep)
+{
+    bool x2apic = local_apic_is_x2apic();
+    u64 before = x2apic ? rdmsr(MSR_X2APIC_ICR) : local_apic_read(APIC_ICR);
+    u32 high = x2apic ? 0 : local_apic_read(APIC_ICR_HIGH);
+
+    keep = keep && (before & APIC_DELIVERY_MODE) == APIC_DELIVERY_STARTUP;
+    if (x2apic) {
+        send_x2apic((u64)destination << 32 | command);
+        if (keep)
+            send_x2apic(before);
+        return;
+    }
+    send_xapic(destination << 24, command);
+    if (keep)
+        send_xapic(high, (u32)before);
+    else
+        local_apic_write(APIC_ICR_HIGH, high);
+}
+
+void local_apic_send(u32 destination, u32 command)
+{
+    send(destination, command, keep_startup);
 }
 
 u64 local_apic_command(void)
@@ -104,7 +135,7 @@ u64 local_apic_command(void)
 /* The logical destination 0 is nobody's, in each mode. */
 void local_apic_forget_command(void)
 {
-    local_apic_send(0, ICR_LOGICAL | ICR_LEVEL_ASSERT | ICR_ANY_VECTOR);
+    send(0, ICR_LOGICAL | ICR_LEVEL_ASSERT | ICR_ANY_VECTOR, false);
 }
 
 bool apic_command_reaches(u64 command, bool x2apic, u32 apic_id, bool self)

@@ -16,6 +16,7 @@ enum {
     APIC_SEND_STARTUP = 0x4600, /* | page number below 1 MByte */
     APIC_TO_OTHERS = 0xc0000,   /* all CPUs but this one; the destination is ignored */
     APIC_DELIVERY_MODE = 0x700,
+    APIC_DELIVERY_INIT = 0x500,
     APIC_DELIVERY_STARTUP = 0x600,
 };
 
@@ -32,6 +33,12 @@ hpa_t local_apic_page(void);
 u32 local_apic_id(void);
 /* Sends an interprocessor interrupt to the CPU with that APIC ID, and returns when it is on its way. */
 void local_apic_send(u32 destination, u32 command);
+/*
+ * From now on a start-up IPI that the guest has left in a CPU's ICR is sent again after whatever Umbra sends,
+ * so that local_apic_command() still finds it: for all CPUs, where a start-up IPI does nothing by itself
+ * (AMD: svm/startup.h).
+ */
+void local_apic_keep_startup(void);
 /* What was last written to this CPU's ICR; the destination is in the upper half, as in x2APIC mode. */
 u64 local_apic_command(void);
 /* Makes it one that reaches nobody. */

@@ -225,10 +225,10 @@ static enum exit_action init(struct vcpu *vcpu)
 
     if (svm->init_is_sx) {
         if (!svm->init_pending)
-            svm_take_pending();
+            svm_take_events(svm);
         if (!svm_intercepts_code(&nested_svm_of(vcpu)->slot->control, VMEXIT_EXCP0 + EXC_SX)) {
             svm_guest_init(svm);
-            return EXIT_RESUME;
+            return svm_nmi_deliver(svm);
         }
         svm->init_pending = false;
         nested_svm_reflect(vcpu, VMEXIT_EXCP0 + EXC_SX, SX_INIT, 0);
@@ -309,7 +309,11 @@ static enum exit_action handle(struct vcpu *vcpu, u32 index)
     svm->unusual &= ~(u32)SVM_L2_GUESSED;
     /* Not every NMI is the guest's, and not each that is may come now. */
     if (code == VMEXIT_NMI && svm_nmi_intercepted()) {
-        svm_take_pending();
+        svm_take_events(svm);
+        if (svm->init_pending && !svm_gif_is_clear(svm)) {
+            (void)nested_svm_take_held(vcpu);
+            return EXIT_RESUME;
+        }
         if (!svm_nmi_is_due(svm) || svm_gif_is_clear(svm))
             return EXIT_RESUME;
     }
@@ -318,7 +322,7 @@ static enum exit_action handle(struct vcpu *vcpu, u32 index)
         return svm_handle(svm, index);
     /* The firmware has it now, and L1 its exit at STGI. */
     if (code == VMEXIT_SMI && svm_gif_is_clear(svm)) {
-        svm_take_pending();
+        svm_take_events(svm);
         nested->gif.smi = true;
         return EXIT_RESUME;
     }

@@ -164,21 +164,13 @@ static enum exit_action exit_shutdown(struct svm_vcpu *svm)
     svm_guest_shutdown(svm, "an exception during the delivery of #DF");
 }
 
-/* The INIT is still pending: it is swallowed, and the guest gets its effect. */
-static enum exit_action exit_init(struct svm_vcpu *svm)
+/* What the exit is for is still pending. NMIs are asked for while GIF is 0, and where there are several CPUs.
+ */
+static enum exit_action exit_init_or_nmi(struct svm_vcpu *svm)
 {
-    svm_take_pending();
-    if (svm_gif_is_clear(svm))
-        svm->init_pending = true;
-    else
+    svm_take_events(svm);
+    if (svm->init_pending && !svm_gif_is_clear(svm))
         svm_guest_init(svm);
-    return EXIT_RESUME;
-}
-
-/* Asked for while GIF is 0, and where there are several CPUs. */
-static enum exit_action exit_nmi(struct svm_vcpu *svm)
-{
-    svm_take_pending();
     return svm_nmi_deliver(svm);
 }
 
@@ -202,9 +194,7 @@ void svm_guest_init(struct svm_vcpu *svm)
     svm_load_start(svm, &start);
     /* Not done by the CPU, which has taken #SX instead. */
     local_apic_reset();
-    if (svm->vcpu->index == 0) {
-        (void)svm_nmi_deliver(svm);
-    } else {
+    if (svm->vcpu->index != 0) {
         svm_startup_wait_begins(svm);
         svm_startup_wait(svm);
     }
@@ -276,8 +266,8 @@ static exit_handler *const handlers[SVM_EXIT_COUNT] = {
     [VMEXIT_EXCP0 + EXC_PF] = exit_second_exception,
     [VMEXIT_EXCP0 + EXC_CP] = exit_second_exception,
     [VMEXIT_EXCP0 + EXC_GP] = exit_general_protection,
-    [VMEXIT_NMI] = exit_nmi,
-    [VMEXIT_INIT] = exit_init,
+    [VMEXIT_NMI] = exit_init_or_nmi,
+    [VMEXIT_INIT] = exit_init_or_nmi,
     [VMEXIT_CPUID] = exit_cpuid,
     [VMEXIT_IRET] = exit_iret,
     [VMEXIT_INVD] = exit_invd,

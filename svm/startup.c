@@ -19,10 +19,39 @@
 
 enum { APIC_REGISTER_BYTES = 16 };
 
+/*
+ * Of a guest that uses not all its CPUs: after so many writes to the ICR or the APIC's page no SIPI is
+ * expected any more, until an INIT comes. A boot takes fewer; and it is long enough to see a start by a SIPI
+ * without an INIT.
+ */
+enum { WRITES_WITHOUT_SIPI = 1 << 16 };
+
 /* Under machine_lock() once the guest runs. */
-static unsigned waiting, opened; /* CPUs that wait; CPUs that step over an access to the APIC's page */
+static unsigned expected; /* CPUs that expect a SIPI */
+static unsigned opened;   /* CPUs that step over an access to the APIC's page */
 static bool hooked;
-static u64 page; /* of the local APICs; all are at the same address, which they keep */
+static u32 futile_writes; /* that the hook has caught since a CPU last began or ceased to expect a SIPI */
+static u64 page;          /* of the local APICs; all are at the same address, which they keep */
+
+/* What CPUs tell each other of SIPIs; taken with GIF clear, or by the NMI handler. */
+static struct spinlock sipi_lock;
+
+/* Has an INIT come to this CPU, in a moment with GIF set, since the last call? */
+static bool init_came(void)
+{
+    struct percpu *cpu = this_cpu();
+    bool came = cpu->init_came;
+
+    cpu->init_came = false;
+    return came;
+}
+
+void svm_take_events(struct svm_vcpu *svm)
+{
+    svm_take_pending();
+    if (init_came())
+        svm->init_pending = true;
+}
 
 /* Two bits for each MSR, the second for writes: APM vol. 2 15.11. */
 static void intercept_msr(const struct svm_vcpu *svm, u32 msr, bool on)
@@ -40,7 +69,7 @@ static void intercept_msr(const struct svm_vcpu *svm, u32 msr, bool on)
  * shoot-down in machine_unlock(). */
 static void update_hook(void)
 {
-    bool on = waiting != 0 && opened == 0;
+    bool on = expected != 0 && opened == 0;
 
     if (on == hooked)
         return;
@@ -55,8 +84,8 @@ static void update_hook(void)
 
 void svm_startup_expect(struct svm_vcpu *svm)
 {
-    svm->waits = true;
-    waiting++;
+    svm->waits = svm->expects = true;
+    expected++;
 }
 
 void svm_startup_begin(void)
@@ -64,61 +93,145 @@ void svm_startup_begin(void)
     if (machine.cpus <= 1)
         return;
     page = local_apic_page().raw;
+    local_apic_keep_startup();
     update_hook();
 }
 
+static u64 delivery_mode(u64 command)
+{
+    return command & APIC_DELIVERY_MODE;
+}
+
 /*
- * To whoever waits and is addressed. The first vector counts, as in a CPU that has started by it. False if an
- * addressed CPU does not wait, or not any more: it has started, or is about to, or the INIT before is still
- * on its way.
+ * A SIPI that was found in an ICR may be from before the INIT, and mean nothing: it does if that INIT is
+ * still in another CPU's. So a CPU that has taken one asks all others first. False: the SIPI is to stay where
+ * it is, because this one has another already, and may have an INIT yet to come before it.
  */
-static bool deliver(u64 command)
+static bool take_found(struct svm_vcpu *svm, u64 command)
+{
+    if (!svm->asks)
+        return false;
+    if (delivery_mode(command) == APIC_DELIVERY_INIT)
+        svm->init_found = true;
+    else if (svm->sipi_found == 0)
+        svm->sipi_found = SIPI_CAME | (command & 0xff);
+    return true;
+}
+
+/* The first vector counts, as in a CPU that has started by it. */
+static bool take(struct svm_vcpu *svm, u64 command)
+{
+    if (svm->sipi != 0 || delivery_mode(command) != APIC_DELIVERY_STARTUP)
+        return false;
+    atomic_release(&svm->sipi, SIPI_CAME | (command & 0xff));
+    return true;
+}
+
+/*
+ * An INIT or SIPI that the guest sends now, or that was found in this CPU's ICR, to whoever waits and is
+ * addressed. False if it is still to come to one of them.
+ */
+static bool deliver(u64 command, bool found)
 {
     const struct vcpu *self = this_cpu()->vcpu;
     bool x2apic = local_apic_is_x2apic(), all = true;
 
+    spin_lock(&sipi_lock);
     for (unsigned i = 0; i < machine.cpus; i++) {
         struct vcpu *vcpu = machine.vcpu[i];
         if (vcpu == self || !apic_command_reaches(command, x2apic, vcpu->apic_id, false))
             continue;
-        if (!atomic_load(&vcpu->waiting) || !atomic_cas(&svm_of(vcpu)->sipi, 0, SIPI_CAME | (command & 0xff)))
+        if (!atomic_load(&vcpu->waiting) ||
+            !((found && take_found(svm_of(vcpu), command)) || take(svm_of(vcpu), command)))
             all = false;
     }
+    spin_unlock(&sipi_lock);
     return all;
-}
-
-static bool is_startup(u64 command)
-{
-    return (command & APIC_DELIVERY_MODE) == APIC_DELIVERY_STARTUP;
 }
 
 void svm_startup_look_for_missed(void)
 {
     if (!atomic_load(&hooked) || atomic_load(&this_cpu()->vcpu->waiting))
         return;
-    u64 command = local_apic_command();
-    /* Who does not take it now, because he has a SIPI already, may have an INIT yet to come before this one.
-     */
-    if (is_startup(command) && deliver(command))
+    u64 command = local_apic_command(), mode = delivery_mode(command);
+    if ((mode == APIC_DELIVERY_STARTUP || mode == APIC_DELIVERY_INIT) && deliver(command, true) &&
+        mode == APIC_DELIVERY_STARTUP)
         local_apic_forget_command();
+}
+
+static void ask(struct svm_vcpu *svm)
+{
+    spin_lock(&sipi_lock);
+    svm->asks = true;
+    svm->sipi_found = 0;
+    svm->init_found = false;
+    spin_unlock(&sipi_lock);
+}
+
+static void stop_asking(struct svm_vcpu *svm)
+{
+    spin_lock(&sipi_lock);
+    svm->asks = false;
+    if (svm->sipi == 0 && !svm->init_found)
+        atomic_release(&svm->sipi, svm->sipi_found);
+    spin_unlock(&sipi_lock);
+}
+
+/* By another CPU, too, for one that waits. */
+static void set_expects(struct svm_vcpu *svm, bool on)
+{
+    expected += (unsigned)on - (unsigned)svm->expects;
+    svm->expects = on;
+    futile_writes = 0;
+}
+
+static void begin_to_expect(struct svm_vcpu *svm)
+{
+    machine_lock(svm->vcpu);
+    /* Also if the hook is on: another CPU may have sent its SIPI before this one expected it. */
+    if (!svm->expects)
+        machine.tdp.flush_pending = true;
+    set_expects(svm, true);
+    update_hook();
+    machine_unlock(svm->vcpu);
+    stop_asking(svm);
+}
+
+static void cease_to_expect(struct svm_vcpu *svm)
+{
+    machine_lock(svm->vcpu);
+    set_expects(svm, false);
+    update_hook();
+    machine_unlock(svm->vcpu);
+}
+
+/* The hook has caught a write. Those that wait in vain cost the others no more. */
+static void count_write(struct vcpu *vcpu)
+{
+    if (atomic_add(&futile_writes, 1) + 1 < WRITES_WITHOUT_SIPI)
+        return;
+    machine_lock(vcpu);
+    /* Not if one has begun to expect one just now. */
+    if (futile_writes >= WRITES_WITHOUT_SIPI) {
+        for (unsigned i = 0; i < machine.cpus; i++)
+            set_expects(svm_of(machine.vcpu[i]), false);
+        update_hook();
+    }
+    machine_unlock(vcpu);
 }
 
 void svm_startup_wait_begins(struct svm_vcpu *svm)
 {
     svm->waits = true;
     atomic_release(&svm->sipi, 0);
+    ask(svm);
     shootdown_wait_begins(svm->vcpu);
-    machine_lock(svm->vcpu);
-    waiting++;
-    update_hook();
-    /* Also if it was on before: another CPU may have sent its SIPI before this one waited. */
-    machine.tdp.flush_pending = true;
-    machine_unlock(svm->vcpu);
+    begin_to_expect(svm);
 }
 
 /*
- * In between INIT, which means nothing to a CPU that waits for a SIPI, is swallowed, and an NMI is none of
- * the guest's.
+ * In between an INIT, which means nothing to a CPU that waits for a SIPI, but that one may follow, is
+ * swallowed, and an NMI is none of the guest's.
  */
 static void idle(struct svm_vcpu *svm)
 {
@@ -127,6 +240,10 @@ static void idle(struct svm_vcpu *svm)
     } else {
         svm_take_pending();
         cpu_relax();
+    }
+    if (init_came()) {
+        ask(svm);
+        begin_to_expect(svm);
     }
 }
 
@@ -141,11 +258,9 @@ void svm_startup_wait(struct svm_vcpu *svm)
         idle(svm);
     /* An INIT that came before the SIPI must not stop what the SIPI has started. */
     svm_take_pending();
+    (void)init_came();
     svm->waits = false;
-    machine_lock(svm->vcpu);
-    waiting--;
-    update_hook();
-    machine_unlock(svm->vcpu);
+    cease_to_expect(svm);
     svm->vcpu->nmi_pending = false;
     start_state_sipi(&start, (u8)sipi);
     svm_load_start(svm, &start);
@@ -153,20 +268,25 @@ void svm_startup_wait(struct svm_vcpu *svm)
 }
 
 /*
- * What is no SIPI goes its way. A SIPI has an effect only on CPUs that wait, all of them in Umbra; but where
- * one is addressed that does not wait yet, the ICR has to keep it for svm_startup_look_for_missed().
+ * A SIPI has an effect only on CPUs that wait, all of them in Umbra, and so it goes its way like everything
+ * else: the ICR has to show it, and to keep it for svm_startup_look_for_missed() where one is addressed that
+ * does not wait yet.
  */
 bool svm_startup_write_msr(u64 command)
 {
-    return (is_startup(command) && deliver(command)) || wrmsr_safe(MSR_X2APIC_ICR, command);
+    count_write(this_cpu()->vcpu);
+    if (delivery_mode(command) == APIC_DELIVERY_STARTUP && local_apic_is_x2apic())
+        (void)deliver(command, false);
+    return wrmsr_safe(MSR_X2APIC_ICR, command);
 }
 
 static void write_register(unsigned offset, u32 value)
 {
     u64 destination = local_apic_read(APIC_ICR_HIGH) >> 24;
 
-    if (offset != APIC_ICR || !is_startup(value) || !deliver(destination << 32 | value))
-        local_apic_write(offset, value);
+    if (offset == APIC_ICR && delivery_mode(value) == APIC_DELIVERY_STARTUP)
+        (void)deliver(destination << 32 | value, false);
+    local_apic_write(offset, value);
 }
 
 /* Anything but a plain store is rare: it is executed on the open page, and then the ICR tells what it was. */
@@ -208,6 +328,7 @@ bool svm_startup_write_page(struct svm_vcpu *svm, const struct violation *violat
         *action = EXIT_RESUME;
         return true;
     }
+    count_write(svm->vcpu);
     svm->vcpu->gpr[GPR_RSP] = svm->vmcb->save.rsp;
     if ((violation->raw & NPF_TABLE_WALK) != 0 || svm->vcpu->l2_running || local_apic_is_x2apic() ||
         offset % APIC_REGISTER_BYTES != 0 || !svm_fetch_instruction(svm, &decoded) ||

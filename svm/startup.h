@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * CPUs that wait for the guest's start-up IPI. SVM cannot intercept one, so such a CPU waits in Umbra, and
- * the IPI is caught where it is sent: while any CPU waits, writes to the ICR are intercepted on all of them
- * (the hook): the x2APIC MSR, and the page of the local APIC. With no CPU waiting the APIC costs nothing.
+ * the IPI is caught where it is sent: while any CPU expects one, writes to the ICR are intercepted on all of
+ * them (the hook): the x2APIC MSR, and the page of the local APIC. With no CPU expecting one the APIC costs
+ * nothing.
  *
  * The hook goes on when a CPU takes an INIT, which the guest has sent a moment before its SIPI. One that was
- * faster than the hook is not lost: every CPU looks into its own ICR when it answers the shoot-down.
- * Sources: APM vol. 2 15.21.8, 15.27, 16; SDM vol. 3A 9.4.4, 11.6.1, 11.12.9 for what both vendors share.
+ * faster than the hook is not lost: every CPU looks into its own ICR when it answers the shoot-down, and
+ * Umbra's own interrupts leave it there. The hook goes off when all have started, or when those that wait
+ * have waited long: then it takes an INIT, which CPUs that wait see, too. Sources: APM vol. 2 15.21.8, 15.27,
+ * 16; SDM vol. 3A 9.4.4, 11.6.1, 11.12.9 for what both vendors share.
  */
 #ifndef UMBRA_SVM_STARTUP_H
 #define UMBRA_SVM_STARTUP_H

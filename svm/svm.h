@@ -101,9 +101,12 @@ struct svm_vcpu {
     bool init_pending;   /* an INIT came meanwhile */
     bool init_is_sx;     /* VM_CR.R_INIT as L1 sees it: INIT raises #SX */
     /* Several CPUs: svm/startup.h, svm/nmi.h */
-    bool waits;       /* for a SIPI */
-    bool apic_opened; /* the page of the local APIC is writable until the step is done */
-    u64 sipi;         /* written by the CPU whose guest sends it */
+    bool waits;            /* for a SIPI */
+    bool expects;          /* the hook is on for it; under machine_lock() */
+    bool apic_opened;      /* the page of the local APIC is writable until the step is done */
+    u64 sipi;              /* written by the CPU whose guest sends it */
+    bool asks, init_found; /* an INIT was taken: what do the other CPUs' ICRs say? */
+    u64 sipi_found;
     bool nmi_blocked; /* the guest's NMIs, until it has executed the IRET at iret_rip */
     bool iret_begun;
     u64 iret_rip;
@@ -159,6 +162,11 @@ void svm_clgi(void);
 void svm_take_pending(void);
 /* The same until *word, which is 0 before, is written, or something has come. Uses MONITOR and MWAIT. */
 void svm_wait_for_write(const u64 *word);
+/*
+ * svm/startup.c: svm_take_pending(); an NMI goes to the hook, and an INIT into init_pending. Both may have
+ * come, whichever of them the exit is for, since GIF is clear from then on.
+ */
+void svm_take_events(struct svm_vcpu *svm);
 
 /* svm/exit.c: handles the exit that the VMCB describes; when it returns the guest can be entered. */
 void svm_exit(struct vcpu *vcpu);
@@ -198,7 +206,7 @@ void svm_flush_changes(struct svm_vcpu *svm);
  * cannot be: that ends in a report.
  */
 enum exit_action svm_violation(struct svm_vcpu *svm, const struct violation *violation);
-/* The INIT was taken from the CPU: L1 is as after it. */
+/* The INIT was taken from the CPU: L1 is as after it. An NMI that waits is the caller's. */
 void svm_guest_init(struct svm_vcpu *svm);
 
 /* svm/nmi.c: NMIs are blocked, and another of L1 and L2 goes on: its IRET counts from now on. */

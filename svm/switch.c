@@ -39,7 +39,7 @@ static void release_events(struct svm_vcpu *svm)
     control->clean &= ~(u32)(CLEAN_INTERCEPTS | CLEAN_TPR);
     if (svm->init_pending)
         svm_guest_init(svm);
-    else if (svm_nmi_deliver(svm) == EXIT_STEP)
+    if (svm_nmi_deliver(svm) == EXIT_STEP)
         svm_step_begin(svm);
 }
 

@@ -28,6 +28,7 @@ static const struct {
     {"exits", group_exits},
     {"hostile", group_hostile},
     {"smp", group_smp},
+    {"smp-start", group_smp_start},
     {"vmx-smp", group_vmx_smp},
     {"smp-restart", group_smp_restart},
     {"triple", group_triple},

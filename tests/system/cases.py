@@ -108,6 +108,9 @@ def smp_cases():
     for cpu, cpus, umbra in itertools.product(("intel", "amd"), ("2", "4"), (UMBRA_TEST, None)):
         cases.append(guest_case("smp-%s%s" % (cpus, "" if umbra else "-bare"), cpu, "smp", umbra=umbra,
                                 words="cpus=" + cpus, options=("--cpus", cpus)))
+    for cpu, umbra in itertools.product(("intel", "amd"), (UMBRA_TEST, None)):
+        cases.append(guest_case("smp-start%s" % ("" if umbra else "-bare"), cpu, "smp-start", umbra=umbra, words="cpus=3",
+                                options=("--cpus", "3")))
     words = ["--expect", "umbra: 4 CPUs", "--expect", "guest: init reached"]
     for line in ("cpus 4", "8 jobs, 1 result", "on-line 0$", "on-line again 0-3", "8 jobs, 1 result", "reboots"):
         words += ["--expect", "guest: " + line]

@@ -96,8 +96,13 @@ enum exit_action nested_svm_instruction(struct vcpu *of, u32 exit_code)
     return EXIT_RESUME;
 }
 
-void svm_take_pending(void)
+/* An INIT has come in between. */
+static bool init_comes;
+
+void svm_take_events(struct svm_vcpu *of)
 {
+    of->init_pending = of->init_pending || init_comes;
+    init_comes = false;
 }
 
 void svm_guest_init(struct svm_vcpu *of)
@@ -359,6 +364,20 @@ static void test_real_nmi_of_l2(void **state)
     assert_int_equal(vmcb12.control.v_intr, V_NMI_ENABLE | V_NMI | V_NMI_MASK);
     assert_int_equal(vmcb02.control.event_inj, 0);
     assert_true(vcpu.nmi_pending);
+}
+
+/* An INIT that comes while Umbra takes an NMI of its own is L1's exit all the same, and stays pending. */
+static void test_init_while_a_kick_is_taken(void **state)
+{
+    (void)state;
+    vmcb12.control.intercept[VMEXIT_INIT / 32] |= 1u << VMEXIT_INIT % 32;
+    assert_true(run());
+    nmi_is_kick = init_comes = true;
+    svm_nmi_hook(&vcpu);
+    exit_by(VMEXIT_NMI);
+    assert_false(vcpu.l2_running);
+    assert_int_equal(vmcb12.control.exit_code, VMEXIT_INIT);
+    assert_true(svm.init_pending);
 }
 
 /* L1 is in its NMI handler: that L2's virtual NMI ends does not let in L1's next. */
@@ -665,6 +684,7 @@ int main(void)
         cmocka_unit_test_setup(test_virtual_nmi_needs_the_intercept, set_up),
         cmocka_unit_test_setup(test_virtual_nmi_unknown, set_up),
         cmocka_unit_test_setup(test_real_nmi_of_l2, two_cpus),
+        cmocka_unit_test_setup(test_init_while_a_kick_is_taken, two_cpus),
         cmocka_unit_test_setup(test_iret_of_virtual_nmi, two_cpus),
         cmocka_unit_test_setup(test_step_holds_virtual_events, two_cpus),
         cmocka_unit_test_setup(test_nmi_at_the_end_of_a_step, two_cpus),
