@@ -24,7 +24,7 @@ enum { APIC_REGISTER_BYTES = 16 };
  * expected any more, until an INIT comes. A boot takes fewer; and it is long enough to see a start by a SIPI
  * without an INIT.
  */
-enum { WRITES_WITHOUT_SIPI = 1 << 16 };
+enum { WRITES_WITHOUT_SIPI = 1 << 14 };
 
 /* Under machine_lock() once the guest runs. */
 static unsigned expected; /* CPUs that expect a SIPI */

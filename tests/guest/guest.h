@@ -261,6 +261,7 @@ enum {
     APIC_ID = 0x20,
     APIC_EOI = 0xb0,
     APIC_SVR = 0xf0,
+    APIC_TPR = 0x80,
     APIC_ICR = 0x300,
     APIC_LVT_TIMER = 0x320,
     APIC_LVT_LINT0 = 0x350,
