@@ -203,6 +203,11 @@ UNIT_TESTS += shadow-progress
 unit-shadow-progress := $(shadow-world)
 UNIT_TESTS += shadow-quick
 unit-shadow-quick := $(shadow-world) tests/unit/shadow-case.c
+# Two CPUs, stopped after each atomic operation.
+UNIT_TESTS += shadow-races
+unit-shadow-races := $(shadow-world) tests/unit/shadow-case.c tests/unit/two-cpus.c
+unit-flags-shadow-races := $(fast-flags) -iquote tests/unit/stepped
+unit-libs-shadow-races := -lpthread
 # Several CPUs at once, each a thread.
 UNIT_TESTS += shadow-threads
 unit-shadow-threads := $(wildcard nested/shadow*.c) mm/tdp.c mm/tdp-format.c mm/mtrr.c mm/frame.c $(paging-core)
@@ -228,7 +233,7 @@ unit-flags-nested-vmx-state := -iquote tests/unit/double
 UNIT_BINARIES := $(UNIT_TESTS:%=$(BUILD)/unit/test-%)
 
 # Every header, for every test: seconds to rebuild, and none is forgotten.
-UNIT_HEADERS := $(wildcard $(ROOMS:%=%/*.h) tests/unit/*.h tests/unit/double/*/*.h tests/specification/*.h)
+UNIT_HEADERS := $(wildcard $(ROOMS:%=%/*.h) tests/unit/*.h tests/unit/double/*/*.h tests/unit/stepped/*/*.h tests/specification/*.h)
 
 define unit_rule
 $(BUILD)/unit/test-$(1): $(or $(unit-main-$(1)),tests/unit/test-$(1).c) $(unit-$(1)) $(UNIT_HEADERS)

@@ -82,6 +82,21 @@ static void retire_tables(struct tdp *tdp, unsigned level, u64 entry)
     tdp->retired = tdp_entry_address(entry);
 }
 
+/*
+ * Counted twice if there was something: what was derived from the old entry is void before any CPU can use
+ * the new one, which sets no flag where the old one stood; and so is, afterwards, what was derived in
+ * between.
+ */
+static void replace_entry(struct tdp *tdp, unsigned level, u64 *slot, u64 old, u64 entry)
+{
+    u64 counted = tdp_entry_present(&tdp->config, old);
+
+    atomic_add(&tdp->changes, counted);
+    write_entry(tdp, slot, old, entry);
+    retire_tables(tdp, level, old);
+    atomic_add(&tdp->changes, counted);
+}
+
 static bool same_translation(const struct tdp *tdp, const struct change *change, unsigned level, u64 entry,
                              u64 at)
 {
@@ -253,9 +268,7 @@ static void merge_table(struct tdp *tdp, unsigned level, u64 *slot)
 
     if (!table_is_empty(entries) && !table_is_uniform(tdp, level, entries, &merged))
         return;
-    write_entry(tdp, slot, entry, merged);
-    retire_tables(tdp, level, entry);
-    atomic_add(&tdp->changes, 1);
+    replace_entry(tdp, level, slot, entry, merged);
 }
 
 /* Second pass: it needs no memory, because wherever it descends there is a table. */
@@ -276,9 +289,7 @@ static void commit(struct tdp *tdp, const struct change *change, unsigned level,
             commit(tdp, change, level - 1, tdp_entry_address(entry), at, next);
             merge_table(tdp, level, slot);
         } else if (step == STEP_REPLACE) {
-            write_entry(tdp, slot, entry, changed_entry(tdp, change, level, entry, at));
-            retire_tables(tdp, level, entry);
-            atomic_add(&tdp->changes, tdp_entry_present(&tdp->config, entry));
+            replace_entry(tdp, level, slot, entry, changed_entry(tdp, change, level, entry, at));
         }
     }
 }

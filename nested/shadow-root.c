@@ -546,8 +546,11 @@ enum shadow_acquire_status shadow_acquire(struct shadow *shadow, struct shadow_c
     tag->stale = false;
     if (!renew(shadow, cpu, root))
         return SHADOW_NO_PAGES;
-    if (owed && !shadow_is_unchanged(shadow, cpu, root))
+    if (owed && !shadow_is_unchanged(shadow, cpu, root)) {
         shadow_synchronise(shadow, cpu, root);
+        /* The flags that it went by are void if the map has changed meanwhile: then everything goes. */
+        shadow_follow_own_map(shadow, storage);
+    }
 
     /* Before the page is read: a newer page with an older generation is flushed once too often. */
     u32 generation = atomic_acquire(&root->generation);

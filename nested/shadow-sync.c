@@ -294,21 +294,21 @@ void shadow_synchronise(struct shadow *shadow, struct shadow_state *cpu, struct 
     shadow_collect(shadow, cpu);
 }
 
-/* The flags are read first, and then the events: who clears a flag counts one before. */
+/* The flags are read first, and then what counts before a flag is cleared, or is none any more. */
 static bool nothing_is_dirty(const struct shadow *shadow, struct shadow_state *cpu)
 {
     const struct shadow_watch *watch = &cpu->watch;
     u64 flag = shadow->format.format == TDP_NPT ? PTE_D : EPTE_D, flags = 0;
 
     shadow_enter(cpu);
-    bool valid = watch->changes == atomic_load(&shadow->config.tdp->changes);
-    u64 *const *end = valid ? watch->entry + watch->count : watch->entry;
+    u64 *const *end = watch->entry + watch->count;
     for (u64 *const *entry = watch->entry; entry < end; entry += SHADOW_WATCH_STEP) {
 #pragma GCC unroll 8
         for (unsigned i = 0; i < SHADOW_WATCH_STEP; i++)
             flags = or_word(flags, entry[i]);
     }
-    valid = valid && watch->events == atomic_load(&shadow->events);
+    bool valid = watch->events == atomic_load(&shadow->events) &&
+                 watch->changes == atomic_load(&shadow->config.tdp->changes);
     shadow_leave(cpu);
     return valid && (flags & flag) == 0;
 }

@@ -276,6 +276,12 @@ static void make_own_map(void)
     };
 }
 
+static void shoot_down(void *owner)
+{
+    (void)owner;
+    world.plan.shoot_down();
+}
+
 void world_make(const struct world_plan *plan)
 {
     memset(&world, 0, sizeof(world));
@@ -286,7 +292,7 @@ void world_make(const struct world_plan *plan)
         .load = load,
         .compare_exchange = compare_exchange,
     };
-    if (random_chance(50))
+    if (plan->window || random_chance(50))
         paging_set_window(&world.memory, arena + WORLD_FRAMES_START, WORLD_FRAMES_START,
                           WORLD_FRAMES_END - WORLD_FRAMES_START);
     world.l1_memory = (struct spec_memory){.read = read_l1};
@@ -299,7 +305,8 @@ void world_make(const struct world_plan *plan)
     const struct shadow_config config = {
         .tdp = &world.tdp,
         .memory = &world.memory,
-        .cpus = 1,
+        .cpus = plan->shoot_down != NULL ? 2 : 1,
+        .shoot_down = shoot_down,
         .memory_limit = WORLD_MAPPED,
         .host_pat = HOST_PAT,
         .pages = plan->pages,
@@ -310,6 +317,8 @@ void world_make(const struct world_plan *plan)
     world.shadow = shadow_init(&config);
     assert_non_null(world.shadow);
     shadow_cpu_init(world.shadow, &world.cpu, 7, NULL);
+    if (plan->shoot_down != NULL)
+        shadow_cpu_init(world.shadow, &world.second_cpu, 7 + SHADOW_TAGS, NULL);
     memset(world.invalidated, 1, sizeof(world.invalidated));
     for (unsigned i = 0; i < WORLD_ROOTS; i++)
         make_root(i);

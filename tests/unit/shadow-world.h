@@ -34,6 +34,8 @@ struct world_plan {
     /* Of L1's edits, so many fill a table with garbage; and some roots are no memory, or Umbra's. */
     unsigned hostile_percent;
     u32 pages, quiet;
+    bool window;              /* L1's memory can be read at any time; else in some worlds only */
+    void (*shoot_down)(void); /* there is a second CPU */
 };
 
 /* One access to a guest-physical address, as hardware makes it. */
@@ -53,7 +55,7 @@ struct world {
     bool ept;
     struct tdp tdp;
     struct shadow *shadow;
-    struct shadow_cpu cpu;
+    struct shadow_cpu cpu, second_cpu;
     struct spec_memory l1_memory, all_memory;
     struct spec_second own;   /* Umbra's map as hardware sees it; .tables.root */
     struct spec_paging entry; /* the format of L1's tables, for making entries */

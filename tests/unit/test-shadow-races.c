@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The shadow MMU's races, each forced: whatever two CPUs do at once is tried with one of them stopped after
+ * each of its atomic operations, and the other one after each of its own (tests/unit/two-cpus.h). L1's CPUs
+ * have TLBs that forget nothing before a shoot-down.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "mm/tdp-format.h"
+#include "tests/unit/shadow-case.h"
+#include "tests/unit/two-cpus.h"
+
+#define OLD GIB(1)
+#define NEW GIB(2)
+
+/* L1's table of level 1, the third that is made, is the first page of 2 MByte: world_map() takes frames 12 to
+ * 23 in turns. */
+enum { FRAME_BEFORE_THE_LAST = 10 };
+
+/* What L1's CPUs have cached of Umbra's own entry for that table. */
+static struct {
+    bool writable, dirty;
+    bool storing; /* in the middle of an instruction, where no NMI comes */
+} l1_tlb[2];
+static struct shadow_use used[2];
+static struct world_plan plan;
+static u64 where[2];   /* L1's leaves for pages 0 and 1 */
+static unsigned wrong; /* L2 has reached what it may not */
+static u64 shootdowns; /* before the CPUs ran */
+static bool starts_asleep, starts_writable;
+static unsigned were_asleep;
+
+/* --- the CPUs --- */
+
+static struct shadow_cpu *shadow_of(unsigned cpu)
+{
+    return cpu == 0 ? &world.cpu : &world.second_cpu;
+}
+
+/* Umbra's own entry for L1's table. */
+static u64 *own_entry(void)
+{
+    u64 table = world.tdp.root.raw;
+
+    for (unsigned level = TDP_LEVELS;; level--) {
+        u64 *entries = phys_to_virt(hpa(table));
+        u64 *entry = &entries[tdp_entry_index(where[0], level)];
+        if (!tdp_entry_is_table(&world.tdp.config, level, *entry))
+            return entry;
+        table = tdp_entry_address(*entry);
+    }
+}
+
+/* NMIs: each CPU has answered when it returns. */
+static void shoot_down(void)
+{
+    while (l1_tlb[0].storing || l1_tlb[1].storing)
+        two_cpus_relax();
+    memset(l1_tlb, 0, sizeof(l1_tlb));
+    world_honour_flush();
+}
+
+/* A TLB that has it that the page may be written sets the flag though that has changed. */
+static void l1_stores(unsigned cpu, unsigned page, u64 target)
+{
+    u64 flag = world.ept ? EPTE_D : PTE_D, leaf = world_peek(where[page]);
+
+    for (;;) {
+        l1_tlb[cpu].writable |= (*own_entry() & PTE_W) != 0;
+        if (l1_tlb[cpu].writable)
+            break;
+        (void)tdp_wake(&world.tdp, gpa(where[page]));
+    }
+    l1_tlb[cpu].storing = true;
+    if (!l1_tlb[cpu].dirty)
+        *own_entry() |= flag;
+    l1_tlb[cpu].dirty = true;
+    two_cpus_step();
+    world_store(where[page], (leaf & ~ENTRY_ADDRESS) | target);
+    l1_tlb[cpu].storing = false;
+    two_cpus_step();
+}
+
+static void enters(unsigned cpu)
+{
+    if (shadow_renew(world.shadow, shadow_of(cpu)) == SHADOW_EXPIRED)
+        (void)shadow_acquire(world.shadow, shadow_of(cpu), &world.root[0].key, 0, &used[cpu]);
+}
+
+static void invalidates(unsigned cpu)
+{
+    if (world.ept)
+        shadow_invalidate_pointer(world.shadow, shadow_of(cpu), world.root[0].key.pointer);
+    else
+        shadow_invalidate_l1_tag(shadow_of(cpu), 0);
+    enters(cpu);
+}
+
+static void faults(unsigned cpu, unsigned page)
+{
+    const struct shadow_access access = {.address = l2_gpa(page * PAGE_SIZE),
+                                         .access = ACCESS_READ | (world.ept ? 0 : ACCESS_USER),
+                                         .supplied = FAULT_LINEAR_VALID | FAULT_FINAL};
+    struct shadow_result ignored;
+
+    if (!shadow_fault_quick(world.shadow, shadow_of(cpu), access.address, access.access))
+        (void)shadow_fault(world.shadow, shadow_of(cpu), used[cpu].handle, &access, &ignored);
+}
+
+/* Where page 0 of an L2 of that CPU leads; 0: nowhere. */
+static u64 reached(unsigned cpu)
+{
+    u64 table = used[cpu].root.raw;
+
+    for (unsigned level = SHADOW_LEVELS;; level--) {
+        u64 entry = *(const u64 *)phys_to_virt(hpa(table));
+        if (!slot_present(entry))
+            return 0;
+        table = entry & ENTRY_ADDRESS;
+        if (level == 1)
+            return table;
+    }
+}
+
+/* --- what they do --- */
+
+static void prepare(void)
+{
+    world_make(&plan);
+    memset(l1_tlb, 0, sizeof(l1_tlb));
+    world.next_frame = FRAME_BEFORE_THE_LAST;
+    for (unsigned page = 0; page < 2; page++) {
+        (void)world_map(0, page * PAGE_SIZE, 1, OLD + page * PAGE_SIZE);
+        (void)world_entry(0, page * PAGE_SIZE, 1, &where[page]);
+    }
+    enters(0);
+    enters(1);
+    shootdowns = world.shadow->shootdowns_begun;
+}
+
+/* Page 0 is in the shadow, and CPU 0 knows that L1's tables have not changed since. */
+static void prepare_watch(void)
+{
+    prepare();
+    faults(0, 0);
+    enters(1);
+    for (unsigned i = 0; i < (starts_asleep ? 2u : 1u); i++) {
+        invalidates(0);
+        shoot_down();
+    }
+    l1_tlb[0].writable = l1_tlb[1].writable = starts_writable;
+    were_asleep += (*own_entry() & TDP_ASLEEP) != 0;
+}
+
+static void prepare_tables(void)
+{
+    prepare();
+    faults(0, 1);
+}
+
+static void fault_of_first(void)
+{
+    faults(0, 0);
+}
+
+static void fault_of_second(void)
+{
+    faults(1, 0);
+}
+
+static void first_invalidates(void)
+{
+    invalidates(0);
+}
+
+static void first_stores_and_invalidates(void)
+{
+    l1_stores(0, 0, NEW);
+    invalidates(0);
+}
+
+static void second_stores(void)
+{
+    l1_stores(1, 0, NEW);
+}
+
+static void second_stores_elsewhere(void)
+{
+    l1_stores(1, 1, NEW);
+}
+
+/* Nothing that L1 can see, but the tables of the 2-MByte page merge. */
+static void own_map_changes(void)
+{
+    u64 start = align_down(where[0], MIB(2));
+
+    (void)tdp_protect(&world.tdp, start, start + MIB(2), TDP_RWX);
+    shadow_follow_own_map(world.shadow, shadow_of(1));
+    shoot_down();
+}
+
+/* Umbra takes away what page 0 leads to. */
+static void own_map_forbids(void)
+{
+    (void)tdp_unmap(&world.tdp, OLD, OLD + PAGE_SIZE);
+    shadow_follow_own_map(world.shadow, shadow_of(1));
+    shoot_down();
+}
+
+static void first_enters_and_faults(void)
+{
+    enters(0);
+    faults(0, 0);
+}
+
+static void nothing_old_is_reached(void)
+{
+    wrong += reached(0) == OLD;
+}
+
+static void nothing_was_undone(void)
+{
+    wrong += reached(0) != OLD || world.shadow->shootdowns_begun != shootdowns;
+}
+
+static void next_invalidation_finds_it(void)
+{
+    invalidates(0);
+    nothing_old_is_reached();
+}
+
+/* --- the cases --- */
+
+static void run_with_both(const struct two_cpus *cpus, unsigned stride, void (*before)(void),
+                          void (*check)(void))
+{
+    for (unsigned vendor = 0; vendor < 2; vendor++) {
+        plan = vendor == 0 ? ept_plan : npt_plan;
+        plan.pages = SHADOW_PAGES_MIN;
+        plan.quiet = 1;
+        plan.window = true;
+        plan.shoot_down = shoot_down;
+        wrong = were_asleep = 0;
+        unsigned runs = two_cpus_run_all(cpus, stride, before, check);
+        assert_in_range(runs, 20, 100000);
+        assert_int_equal(wrong, 0);
+        assert_int_equal(were_asleep, before == prepare_watch && starts_asleep ? runs : 0);
+    }
+}
+
+/* Who loses the race for a slot leaves what is there: else both could go on so for ever. */
+static void faults_at_once_undo_nothing_of_each_other(void **state)
+{
+    static const struct two_cpus cpus = {fault_of_first, fault_of_second, NULL};
+
+    (void)state;
+    run_with_both(&cpus, 1000, prepare, nothing_was_undone);
+}
+
+static void a_fault_that_has_read_the_old_entry_is_waited_for(void **state)
+{
+    static const struct two_cpus cpus = {first_stores_and_invalidates, fault_of_second,
+                                         nothing_old_is_reached};
+
+    (void)state;
+    run_with_both(&cpus, 1, prepare_tables, nothing_old_is_reached);
+}
+
+static void run_with_watch(const struct two_cpus *cpus, void (*check)(void))
+{
+    for (unsigned variant = 0; variant < 3; variant++) {
+        starts_asleep = variant == 1;
+        starts_writable = variant == 2;
+        run_with_both(cpus, 1, prepare_watch, check);
+    }
+}
+
+static void a_write_while_tables_go_to_sleep_is_found(void **state)
+{
+    static const struct two_cpus cpus = {first_invalidates, second_stores, NULL};
+
+    (void)state;
+    run_with_watch(&cpus, next_invalidation_finds_it);
+}
+
+static void a_write_to_a_table_that_another_cpu_wakes_is_found(void **state)
+{
+    static const struct two_cpus cpus = {first_stores_and_invalidates, second_stores_elsewhere,
+                                         nothing_old_is_reached};
+
+    (void)state;
+    run_with_watch(&cpus, nothing_old_is_reached);
+}
+
+static void a_write_while_the_own_map_changes_is_found(void **state)
+{
+    static const struct two_cpus cpus = {first_stores_and_invalidates, own_map_changes,
+                                         nothing_old_is_reached};
+
+    (void)state;
+    run_with_watch(&cpus, nothing_old_is_reached);
+}
+
+/* When the change has been flushed, nothing is left of what was filled meanwhile. */
+static void a_fault_while_the_own_map_changes_keeps_nothing(void **state)
+{
+    static const struct two_cpus cpus = {first_enters_and_faults, own_map_forbids, NULL};
+
+    (void)state;
+    run_with_both(&cpus, 1, prepare_tables, nothing_old_is_reached);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(faults_at_once_undo_nothing_of_each_other),
+        cmocka_unit_test(a_fault_that_has_read_the_old_entry_is_waited_for),
+        cmocka_unit_test(a_write_while_tables_go_to_sleep_is_found),
+        cmocka_unit_test(a_write_to_a_table_that_another_cpu_wakes_is_found),
+        cmocka_unit_test(a_write_while_the_own_map_changes_is_found),
+        cmocka_unit_test(a_fault_while_the_own_map_changes_keeps_nothing),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
