@@ -131,6 +131,7 @@ static const struct group {
     {"bench", group_bench, false},
     {"touch", group_touch, false},
     {"smp", group_smp, true},
+    {"kexec", group_kexec, true},
     {"linux", group_linux, true},
     {"linux-smp", group_linux_smp, true},
 };

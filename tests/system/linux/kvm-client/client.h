@@ -199,6 +199,7 @@ void group_errors(void);
 void group_bench(void);
 void group_touch(void);
 void group_smp(void);
+void group_kexec(void);
 void group_linux(void);
 void group_linux_smp(void);
 

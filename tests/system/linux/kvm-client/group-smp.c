@@ -10,6 +10,8 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/reboot.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "arch/x86.h"
@@ -20,7 +22,6 @@ L2(touch_pages64);
 L2(hammer64);
 
 enum {
-    CPUS = 4,
     ROUNDS = 20,
     EXITS = 200,
     PAGES = 1500,
@@ -38,7 +39,7 @@ struct worker {
     u64 good; /* what it has done as it should */
 };
 
-static struct worker workers[CPUS];
+static struct worker workers[VCPUS_MAX];
 static unsigned count;
 
 static void stay_on(unsigned cpu)
@@ -166,6 +167,15 @@ static void get_log(const struct vm *vm, u8 *bitmap)
     must(vm->fd, KVM_GET_DIRTY_LOG, &log, "KVM_GET_DIRTY_LOG");
 }
 
+/* Waits until L2 has counted on, but not for ever. */
+static bool counts_on(volatile u64 *counter)
+{
+    u64 before = *counter;
+    for (unsigned n = 0; n < 1000 && *counter == before; n++)
+        usleep(100);
+    return *counter != before;
+}
+
 /* What is written after the log was taken is in the next one. */
 static unsigned log_round(struct vm *vm)
 {
@@ -173,11 +183,8 @@ static unsigned log_round(struct vm *vm)
     unsigned seen = 0;
 
     get_log(vm, bitmap);
-    for (unsigned i = 0; i < count; i++) {
-        u64 before = *counter_of(vm, i);
-        for (unsigned n = 0; n < 1000 && *counter_of(vm, i) == before; n++)
-            usleep(100);
-    }
+    for (unsigned i = 0; i < count; i++)
+        counts_on(counter_of(vm, i));
     /* A write that the CPU has logged by itself reaches the bitmap at the next exit, if only that of a timer.
      */
     usleep(20000);
@@ -221,14 +228,47 @@ static void one_vm(void)
     vm_destroy(&vm);
 }
 
-void group_smp(void)
+static void find_cpus(void)
 {
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-
-    count = online > CPUS ? CPUS : (unsigned)online;
+    count = cpus_of_l1();
     note("%u CPUs", count);
     for (unsigned i = 0; i < count; i++)
         workers[i].cpu = i;
+}
+
+void group_smp(void)
+{
+    find_cpus();
     vms_at_once();
     one_vm();
+}
+
+/* --- the end of L1 --- */
+
+/*
+ * VMs that never leave L2 by themselves, one on each CPU; when all of them are seen to run, the kernel that
+ * was loaded before takes the place of this one.
+ */
+void group_kexec(void)
+{
+    u64 running = 0;
+
+    find_cpus();
+    for (unsigned i = 0; i < count; i++) {
+        struct vm *vm = &workers[i].vm;
+        vm_create(vm, VM_BYTES, VM_PLAIN);
+        workers[i].vcpu = &vm->vcpu[0];
+        vm_code(vm, L2_CODE, l2_hammer64, l2_hammer64_end);
+        start_at(workers[i].vcpu, L2_CODE, L2_DATA, 0, 0);
+    }
+    on_all(hammer);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        running = 0;
+        for (unsigned i = 0; i < count; i++)
+            running += counts_on((volatile u64 *)(void *)(workers[i].vm.memory + L2_DATA));
+    }
+    check_eq("kexec.vms_run", running, count);
+    tcdrain(STDOUT_FILENO);
+    reboot(RB_KEXEC);
+    end_group("kexec");
 }
