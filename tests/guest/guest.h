@@ -396,6 +396,7 @@ void group_svm_npt_hosts(void);
 void group_svm_state(void);
 void group_svm_modes(void);
 void group_svm_features(void);
+void group_svm_random(void);
 void group_svm_smp(void);
 
 #endif

@@ -63,6 +63,7 @@ static const struct {
     {"svm-state", group_svm_state},
     {"svm-modes", group_svm_modes},
     {"svm-features", group_svm_features},
+    {"svm-random", group_svm_random},
     {"svm-smp", group_svm_smp},
     {"hostile-vmx", group_hostile_vmx},
     {"hostile-svm", group_hostile_svm},

@@ -9,6 +9,7 @@ import itertools
 import os
 
 import cases
+import compare_runs
 
 INITRAMFS_KVM = os.path.join(cases.BUILD, "guest", "initramfs-kvm.cpio.gz")
 INITRAMFS_L2 = os.path.join(cases.BUILD, "guest", "initramfs-l2.cpio.gz")
@@ -172,6 +173,9 @@ def svm_cases():
                         ("svm-of-older-cpu", "max,+svm,+npt,+gmet,-nrip-save,-vgif,-v-vmsave-vmload,-tsc-scale,-vnmi")):
         found.append(cases.guest_case(name, "amd", SVM_GROUPS, umbra=cases.UMBRA, model=model,
                                       options=("--umbra-args", "nested=on")))
+        found.append(cases.Case("guest-%s-random" % name, "amd", compare=compare_runs.compare, runs=[
+            cases.guest_run("amd", "svm-random", umbra=None, model=model),
+            cases.guest_run("amd", "svm-random", umbra=cases.UMBRA, model=model, options=("--umbra-args", "nested=on"))]))
     return found
 
 
