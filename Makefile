@@ -29,7 +29,7 @@ VARIANTS := vcpu/hypercall-none.c vcpu/hypercall-test.c
 COMMON   := $(filter-out $(VARIANTS) vcpu/asm-offsets.c,$(SOURCES))
 OBJECTS  := $(COMMON:%=$(BUILD)/obj/%.o)
 
-.PHONY: all iso run setup test test-unit test-boot test-nested test-style prove fuzz bench bench-paging size clean help
+.PHONY: all iso run setup test test-long test-unit test-boot test-nested test-style prove fuzz bench bench-paging size clean help
 all: $(BUILD)/umbra.elf
 
 $(BUILD)/umbra.elf: $(OBJECTS) $(BUILD)/obj/vcpu/hypercall-none.c.o $(BUILD)/linker.ld
@@ -137,7 +137,7 @@ unit-violation := vcpu/violation.c vcpu/hypercall-none.c vcpu/machine.c vcpu/acc
 UNIT_TESTS += hypercall
 unit-hypercall := vcpu/hypercall.c vcpu/hypercall-test.c vcpu/violation.c vcpu/start.c vcpu/xcr.c vcpu/machine.c \
                   vcpu/accounting.c $(vcpu-test-tools)
-# With threads as CPUs, under ThreadSanitizer; SHOOTDOWN_STEPS in the environment for longer runs.
+# With threads as CPUs, under ThreadSanitizer; SHOOTDOWN_STEPS and _SEED in the environment for other runs.
 UNIT_TESTS += shootdown
 unit-shootdown := vcpu/machine.c vcpu/accounting.c $(vcpu-test-tools)
 unit-flags-shootdown := -fno-sanitize=all -fsanitize=thread -pthread
@@ -184,7 +184,7 @@ unit-main-linear-asan := tests/unit/test-linear.c
 unit-linear-asan := $(paging-core) $(paging-twin)
 unit-flags-linear-asan := -DLINEAR_ADDRESSES=500000u -DLINEAR_OPERANDS=60000u
 
-# The shadow MMU under a simulated L1 and hardware that forgets nothing; SHADOW_STEPS in the environment for longer runs.
+# The shadow MMU under a simulated L1 and hardware that forgets nothing; SHADOW_STEPS and _SEED in the environment for other runs.
 shadow-world := $(wildcard nested/shadow*.c) tests/unit/shadow-world.c tests/unit/shadow-hardware.c mm/tdp.c mm/tdp-format.c \
                 mm/mtrr.c mm/frame.c mm/paging.c mm/paging-format.c mm/permission.c $(walker) mm/fault.c \
                 tests/unit/paging-case.c $(wildcard tests/specification/*.c)
@@ -310,6 +310,12 @@ test: setup
 	-@$(MAKE) --no-print-directory test-nested
 	@tests/summary total $(BUILD)/results style unit proof fuzz boot nested
 
+# On demand only: random tests until the time is up.
+MINUTES ?= 10
+test-long: setup
+	@$(MAKE) --no-print-directory all guests $(patsubst %,$(BUILD)/unit/test-%,shadow shadow-threads shootdown)
+	@tests/long --minutes $(MINUTES) $(SEED:%=--seed %)
+
 clean:
 	@echo "  CLEAN   $(BUILD) (the downloaded platform in $(PLATFORM) stays; rm -rf it by hand)"
 	@find $(BUILD) -mindepth 1 -maxdepth 1 ! -name platform -exec rm -rf {} + 2>/dev/null || true
@@ -321,6 +327,7 @@ help:
 ## make iso        build/umbra.iso: GRUB, Umbra and the Linux guest, for an emulator or a USB stick
 ## make run        Umbra in an emulated Ice Lake with a Linux guest, to a shell on this terminal (CPU=amd: an emulated Zen)
 ## make test       all that CI runs; its parts: test-style, test-unit, prove, fuzz (minutes), test-boot (CPU=intel|amd limits it)
+## make test-long  random tests with other seeds (MINUTES=10 in all, SEED=N to repeat): the shadow MMU, threads, fuzzers, a hostile L1
 ## make prove      the CBMC proofs of the paging core
 ## make fuzz       the fuzz targets, each for a fixed number of executions
 ## make test-nested  our own L1, Linux as L1 with KVM guests of its own, and Linux in Linux (CPU=intel|amd limits it)

@@ -276,6 +276,12 @@ static void make_own_map(void)
     };
 }
 
+/* An odd factor, so that the state does not become 0, which it would stay. */
+void world_seed(u64 seed)
+{
+    random_state *= 2 * seed + 1;
+}
+
 static void shoot_down(void *owner)
 {
     (void)owner;

@@ -81,6 +81,8 @@ struct world {
 
 extern struct world world;
 
+/* Other random worlds and edits; 0 is what they are without. */
+void world_seed(u64 seed);
 void world_make(const struct world_plan *plan);
 
 u64 world_peek(u64 address);

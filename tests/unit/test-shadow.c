@@ -2,7 +2,8 @@
 /*
  * The shadow MMU under a simulated L1 that edits its tables at random, invalidates sometimes what it owes,
  * and runs L2 on hardware that forgets nothing: at every point L2 reaches no more than L1 and Umbra permit,
- * and each fault ends. SHADOW_STEPS in the environment sets the number of steps for each configuration.
+ * and each fault ends. SHADOW_STEPS in the environment sets the number of steps for each configuration,
+ * SHADOW_SEED what they are.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -140,11 +141,11 @@ static void step(void)
     }
 }
 
-static unsigned long steps_wanted(void)
+static unsigned long wanted(const char *variable, unsigned long otherwise)
 {
-    const char *text = getenv("SHADOW_STEPS");
+    const char *text = getenv(variable);
 
-    return text != NULL ? strtoul(text, NULL, 10) : SHADOW_DEFAULT_STEPS;
+    return text != NULL ? strtoul(text, NULL, 10) : otherwise;
 }
 
 /* Of all runs of a test. */
@@ -191,7 +192,7 @@ static void run(const struct world_plan *plan, unsigned disturb_percent)
         world.disturb_percent = disturb_percent;
         current = (struct hardware_use){0};
         running = false;
-        for (unsigned long i = 0; i < steps_wanted() / BOOTS; i++)
+        for (unsigned long i = 0; i < wanted("SHADOW_STEPS", SHADOW_DEFAULT_STEPS) / BOOTS; i++)
             step();
         add_statistics();
     }
@@ -281,5 +282,6 @@ int main(void)
         cmocka_unit_test(random_hostile),
     };
 
+    world_seed(wanted("SHADOW_SEED", 0));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -153,10 +153,10 @@ static u64 changes; /* of the table, counted by those who make them */
 static unsigned running;
 static u64 stale;
 
-static unsigned steps(void)
+static unsigned long wanted(const char *variable, unsigned long otherwise)
 {
-    const char *text = getenv("SHOOTDOWN_STEPS");
-    return text == NULL ? DEFAULT_STEPS : (unsigned)strtoul(text, NULL, 10);
+    const char *text = getenv(variable);
+    return text == NULL ? otherwise : strtoul(text, NULL, 10);
 }
 
 static u64 next_random(u64 *random)
@@ -206,9 +206,9 @@ static void wait_for_sipi(struct vcpu *vcpu, u64 *random)
 static void *cpu_thread(void *argument)
 {
     struct vcpu *vcpu = argument;
-    u64 random = vcpu->index + 1;
+    u64 random = vcpu->index + 1 + CPUS * wanted("SHOOTDOWN_SEED", 0);
 
-    for (unsigned i = steps(); i != 0; i--) {
+    for (unsigned long i = wanted("SHOOTDOWN_STEPS", DEFAULT_STEPS); i != 0; i--) {
         u64 choice = next_random(&random) % 64;
         take_nmi(vcpu);
         if (choice == 0)
