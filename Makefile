@@ -195,17 +195,18 @@ UNIT_TESTS += shadow-asan
 unit-main-shadow-asan := tests/unit/test-shadow.c
 unit-shadow-asan := $(shadow-world)
 unit-flags-shadow-asan := -DSHADOW_DEFAULT_STEPS=6000
+shadow-case := $(shadow-world) tests/unit/shadow-case.c
 UNIT_TESTS += shadow-cases
-unit-shadow-cases := $(shadow-world) tests/unit/shadow-case.c
+unit-shadow-cases := $(shadow-case)
 UNIT_TESTS += shadow-invalidation
-unit-shadow-invalidation := $(shadow-world) tests/unit/shadow-case.c
+unit-shadow-invalidation := $(shadow-case)
 UNIT_TESTS += shadow-progress
-unit-shadow-progress := $(shadow-world)
+unit-shadow-progress := $(shadow-case)
 UNIT_TESTS += shadow-quick
-unit-shadow-quick := $(shadow-world) tests/unit/shadow-case.c
+unit-shadow-quick := $(shadow-case)
 # Two CPUs, stopped after each atomic operation.
 UNIT_TESTS += shadow-races
-unit-shadow-races := $(shadow-world) tests/unit/shadow-case.c tests/unit/two-cpus.c
+unit-shadow-races := $(shadow-case) tests/unit/two-cpus.c
 unit-flags-shadow-races := $(fast-flags) -iquote tests/unit/stepped
 unit-libs-shadow-races := -lpthread
 # Several CPUs at once, each a thread.

@@ -140,6 +140,44 @@ static inline unsigned second_access_bits(const struct spec_second *second,
     return access->kind == SPEC_WRITE || second->tables.ept_ad ? ACCESS_WRITE : ACCESS_READ;
 }
 
+/* Of a walk that sets no flag, to a guest's table. */
+static inline unsigned second_table_access(const struct spec_second *second)
+{
+    const struct spec_second_access access = {.guest_table = true, .kind = SPEC_READ};
+
+    return second_access_bits(second, &access);
+}
+
+/* Tables of the second stage, which KIND is. */
+static inline void any_second_tables(struct spec_second *second, struct case_tables *tables)
+{
+    second->kind = KIND == EPT ? SPEC_SECOND_EPT : SPEC_SECOND_NPT;
+    if (KIND == EPT) {
+        struct case_ept ept = any_ept(FORMAT == SPEC_EPT5);
+        case_ept(tables, &ept);
+        tables->spec.root = ept.eptp;
+    } else {
+        struct case_machine machine = any_machine();
+        case_npt(tables, &machine, nondet_bool());
+        tables->spec.root = nondet_u64();
+    }
+    second->tables = tables->spec;
+}
+
+/* A second stage, which KIND is, whose walks are not what is proved: its role. */
+static inline void any_second_stage(struct spec_second *second, struct paging *host)
+{
+    second->kind = KIND == EPT ? SPEC_SECOND_EPT : SPEC_SECOND_NPT;
+    if (KIND == EPT) {
+        struct case_ept ept = any_ept(nondet_bool());
+        host->role = paging_role_ept(&ept.cpu, ept.eptp, ept.mbec, ept.spp);
+        second->tables.ept_ad = (ept.eptp & BIT(6)) != 0;
+    } else {
+        const struct paging_cpu cpu = {.maxphyaddr = MAXPHYADDR, .amd = true};
+        host->role = paging_role_npt(&cpu, CR0_PE | CR0_PG, CR4_PAE, EFER_LME | EFER_LMA, nondet_bool());
+    }
+}
+
 /* Bits 7 to 11 of the exit qualification, which the first stage knows. */
 static inline u32 second_access_supplied(const struct spec_second_access *access)
 {

@@ -22,19 +22,12 @@ static struct {
     unsigned access;
 } newest;
 
-static unsigned table_access(void)
-{
-    const struct spec_second_access access = {.guest_table = true, .kind = SPEC_READ};
-
-    return second_access_bits(&second, &access);
-}
-
 /* The window's contents are the stream; it starts at address 0, so that a pointer is an offset. */
 static u64 load_entry(const u64 *entry)
 {
     u64 offset = (u64)(const void *)entry;
 
-    assert(asked == reads + 1 && newest.to != ~0ull && newest.access == table_access());
+    assert(asked == reads + 1 && newest.to != ~0ull && newest.access == second_table_access(&second));
     assert(offset < memory.window_bytes && offset % 8 == 0 && memory.window_start + offset == newest.to);
     return stream_read(newest.address, 8);
 }
@@ -98,21 +91,6 @@ static void check(u64 linear, u64 found, const struct spec_access *access)
     assert(newest.access == second_access_bits(&second, &final));
 }
 
-static void any_second_stage(void)
-{
-    second.kind = KIND == EPT ? SPEC_SECOND_EPT : SPEC_SECOND_NPT;
-    if (KIND == EPT) {
-        struct case_ept ept = any_ept(nondet_bool());
-        host.role = paging_role_ept(&ept.cpu, ept.eptp, ept.mbec, ept.spp);
-        second.tables.ept_ad = (ept.eptp & BIT(6)) != 0;
-    } else {
-        const struct paging_cpu cpu = {.maxphyaddr = MAXPHYADDR, .amd = true};
-        host.role = paging_role_npt(&cpu, CR0_PE | CR0_PG, CR4_PAE, EFER_LME | EFER_LMA, nondet_bool());
-    }
-    host.input_reserved = BITS(63, 48);
-    host.quick.format = nondet_bool() ? QUICK_HOST : nondet_bool() ? QUICK_GUEST : QUICK_NONE;
-}
-
 int main(void)
 {
     struct case_machine machine = any_machine();
@@ -126,7 +104,9 @@ int main(void)
     /* mm/paging.h: the window is RAM. */
     __CPROVER_assume(start <= BIT(MAXPHYADDR) && bytes <= BIT(MAXPHYADDR) - start);
     paging_set_window(&memory, NULL, start, bytes);
-    any_second_stage();
+    any_second_stage(&second, &host);
+    host.input_reserved = BITS(63, 48);
+    host.quick.format = nondet_bool() ? QUICK_HOST : nondet_bool() ? QUICK_GUEST : QUICK_NONE;
     u64 found = walk_2d_quick(&tables, &memory, linear, case_guest_access(&access));
     if (found != WALK_NOT_QUICK)
         check(linear, found, &access);

@@ -25,13 +25,6 @@ static struct {
     enum walk_status status;
 } newest;
 
-static unsigned table_access(void)
-{
-    const struct spec_second_access access = {.guest_table = true, .kind = SPEC_READ};
-
-    return second_access_bits(&second, &access);
-}
-
 /*
  * The entry that was read last is present, with no reserved bit set: the walk may go on. PDPTEs in registers
  * are not checked for the latter, the load was. True before the first one.
@@ -106,7 +99,7 @@ static enum memory_status load(const struct paging_memory *memory, gpa_t address
 {
     (void)memory;
     assert(owed_reads == 1 && newest.status == WALK_OK && address.raw == newest.to && !maps_page());
-    assert(bytes == spec_entry_bytes(FORMAT) && newest.access == table_access());
+    assert(bytes == spec_entry_bytes(FORMAT) && newest.access == second_table_access(&second));
     assert(newest.address == table + spec_index(FORMAT, level, linear) * bytes);
     owed_reads = 0;
     if (nondet_bool())
@@ -171,20 +164,6 @@ static void check(enum walk_status status, const struct walk_2d *found, const st
     assert(newest.address == (table | (linear & (spec_entry_page_size(FORMAT, level + 1) - 1))));
 }
 
-static void any_host(void)
-{
-    second.kind = KIND == EPT ? SPEC_SECOND_EPT : SPEC_SECOND_NPT;
-    if (KIND == EPT) {
-        struct case_ept ept = any_ept(nondet_bool());
-        host.role = paging_role_ept(&ept.cpu, ept.eptp, ept.mbec, ept.spp);
-        second.tables.ept_ad = (ept.eptp & BIT(6)) != 0;
-    } else {
-        const struct paging_cpu cpu = {.maxphyaddr = MAXPHYADDR, .amd = true};
-        host.role = paging_role_npt(&cpu, CR0_PE | CR0_PG, CR4_PAE, EFER_LME | EFER_LMA, nondet_bool());
-    }
-    host_root = nondet_u64();
-}
-
 /* SDM vol. 3A 4.4.1: PDPTEs of registers are not read, the walk starts at the entry below. */
 static void any_pdptes(struct case_machine *machine)
 {
@@ -203,7 +182,8 @@ int main(void)
     if (FORMAT == SPEC_PAE)
         any_pdptes(&machine);
     linear = any_guest(&guest, &machine);
-    any_host();
+    any_second_stage(&second, &host);
+    host_root = nondet_u64();
     const struct walk_2d_tables tables = {&guest.code, guest.spec.root, &host, host_root};
     table = spec_root_table(&guest.spec);
     level = spec_levels(FORMAT);

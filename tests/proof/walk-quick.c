@@ -74,22 +74,13 @@ static void check_guest(void)
 static void check_second(void)
 {
     struct spec_memory spec_memory;
-    struct spec_second second = {.kind = KIND == EPT ? SPEC_SECOND_EPT : SPEC_SECOND_NPT};
+    struct spec_second second = {.advanced = false};
     struct spec_second_access access = any_second_access();
     struct case_tables tables;
     unsigned replayed = 0;
     u64 address = nondet_u64();
 
-    if (KIND == EPT) {
-        struct case_ept ept = any_ept(false);
-        case_ept(&tables, &ept);
-        tables.spec.root = ept.eptp;
-    } else {
-        struct case_machine machine = any_machine();
-        case_npt(&tables, &machine, nondet_bool());
-        tables.spec.root = nondet_u64();
-    }
-    second.tables = tables.spec;
+    any_second_tables(&second, &tables);
     unsigned bits = second_access_bits(&second, &access);
     u64 found = walk_quick(&tables.code, &memory, tables.spec.root, address, bits);
     if (found == WALK_NOT_QUICK)

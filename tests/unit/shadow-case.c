@@ -49,6 +49,13 @@ void enter(unsigned root)
     hardware_enter(root, 0, &use);
 }
 
+void start_with_page(const struct world_plan *plan)
+{
+    world_make(plan);
+    assert_true(world_map(0, 0, 1, GIB(1)));
+    enter(0);
+}
+
 u64 entry_at(unsigned root, u64 address, unsigned level)
 {
     u64 where;

@@ -18,6 +18,8 @@ extern struct shadow_result result; /* of the last fault */
  * share.
  */
 void enter(unsigned root);
+/* A world where L2 runs on root 0, which maps its page 0 to GIB(1), and has not touched it yet. */
+void start_with_page(const struct world_plan *plan);
 /* An access of L2 on the root that was entered. */
 enum shadow_outcome run(u64 address, struct spec_second_access access);
 /* Where L1's entry of that level for the address is. */

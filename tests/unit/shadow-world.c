@@ -282,12 +282,6 @@ void world_seed(u64 seed)
     random_state *= 2 * seed + 1;
 }
 
-static void shoot_down(void *owner)
-{
-    (void)owner;
-    world.plan.shoot_down();
-}
-
 void world_make(const struct world_plan *plan)
 {
     memset(&world, 0, sizeof(world));
@@ -312,7 +306,7 @@ void world_make(const struct world_plan *plan)
         .tdp = &world.tdp,
         .memory = &world.memory,
         .cpus = plan->shoot_down != NULL ? 2 : 1,
-        .shoot_down = shoot_down,
+        .shoot_down = plan->shoot_down,
         .memory_limit = WORLD_MAPPED,
         .host_pat = HOST_PAT,
         .pages = plan->pages,

@@ -34,8 +34,8 @@ struct world_plan {
     /* Of L1's edits, so many fill a table with garbage; and some roots are no memory, or Umbra's. */
     unsigned hostile_percent;
     u32 pages, quiet;
-    bool window;              /* L1's memory can be read at any time; else in some worlds only */
-    void (*shoot_down)(void); /* there is a second CPU */
+    bool window;                     /* L1's memory can be read at any time; else in some worlds only */
+    void (*shoot_down)(void *owner); /* there is a second CPU */
 };
 
 /* One access to a guest-physical address, as hardware makes it. */

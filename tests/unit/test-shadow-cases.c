@@ -227,9 +227,7 @@ static void a_child_is_more_than_its_frame(void **state)
 static void a_link_leads_to_the_table_that_l1_names(void **state)
 {
     (void)state;
-    world_make(&ept_plan);
-    assert_true(world_map(0, 0, 1, GIB(1)));
-    enter(0);
+    start_with_page(&ept_plan);
     assert_int_equal(run(0, final_read), SHADOW_FILLED);
     u64 other = WORLD_FRAMES_START + 5 * PAGE_SIZE;
     world_l1_store(other, GIB(2) | 0x737);
@@ -249,9 +247,7 @@ static void a_reclaimed_root_is_not_filled(void **state)
     const struct shadow_access access = {.access = ACCESS_READ, .supplied = FAULT_LINEAR_VALID | FAULT_FINAL};
 
     (void)state;
-    world_make(&ept_plan);
-    assert_true(world_map(0, 0, 1, GIB(1)));
-    enter(0);
+    start_with_page(&ept_plan);
     struct hardware_use old = use;
     for (unsigned i = 1; i < WORLD_ROOTS; i++)
         enter(i);
@@ -305,9 +301,7 @@ static void no_tables_no_shadow(void **state)
     struct shadow_key key;
 
     (void)state;
-    world_make(&npt_plan);
-    assert_true(world_map(0, 0, 1, GIB(1)));
-    enter(0);
+    start_with_page(&npt_plan);
     assert_int_equal(run(0, final_read), SHADOW_FILLED);
     world_honour_flush();
     key = world.root[0].key;

@@ -13,6 +13,20 @@
 #include "mm/tdp-format.h"
 #include "tests/unit/shadow-case.h"
 
+static void start_with_page_in_use(void)
+{
+    start_with_page(&ept_plan);
+    assert_int_equal(run(0, final_read), SHADOW_FILLED);
+}
+
+/* L1 runs, so that all flushes that were owed are done, and executes INVEPT; then L2 is entered. */
+static void run_l1_and_invalidate(void)
+{
+    world_honour_flush();
+    invalidate(0);
+    enter(0);
+}
+
 /* --- what an invalidation costs --- */
 
 static void only_written_tables_are_compared(void **state)
@@ -28,9 +42,7 @@ static void only_written_tables_are_compared(void **state)
     invalidate(0);
     enter(0);
     u64 compared = statistics()->tables_compared;
-    world_honour_flush();
-    invalidate(0);
-    enter(0);
+    run_l1_and_invalidate();
     assert_true(use.use.flush_tables);
     assert_int_equal(statistics()->tables_compared, compared);
     assert_false(world.tdp.flush_pending);
@@ -50,10 +62,7 @@ static void only_written_tables_are_compared(void **state)
 static void changes_after_the_invalidation_count(void **state)
 {
     (void)state;
-    world_make(&ept_plan);
-    assert_true(world_map(0, 0, 1, GIB(1)));
-    enter(0);
-    assert_int_equal(run(0, final_read), SHADOW_FILLED);
+    start_with_page_in_use();
     invalidate(0);
     world_l1_store(entry_at(0, 0, 1), 0);
     enter(0);
@@ -63,9 +72,7 @@ static void changes_after_the_invalidation_count(void **state)
 static void nothing_new_costs_no_flush(void **state)
 {
     (void)state;
-    world_make(&ept_plan);
-    assert_true(world_map(0, 0, 1, GIB(1)));
-    enter(0);
+    start_with_page(&ept_plan);
     assert_true(use.use.flush_tables && use.use.flush_linear);
     assert_int_equal(run(0, final_read), SHADOW_FILLED);
     enter(0);
@@ -100,10 +107,7 @@ static void each_asid_is_flushed_for_itself(void **state)
 static void writes_that_set_no_flag_are_found(void **state)
 {
     (void)state;
-    world_make(&ept_plan);
-    assert_true(world_map(0, 0, 1, GIB(1)));
-    enter(0);
-    assert_int_equal(run(0, final_read), SHADOW_FILLED);
+    start_with_page_in_use();
     invalidate(0);
     enter(0);
     world_honour_flush();
@@ -119,14 +123,9 @@ static void writes_that_set_no_flag_are_found(void **state)
 static void quiet_tables_sleep_until_their_first_write(void **state)
 {
     (void)state;
-    world_make(&ept_plan);
-    assert_true(world_map(0, 0, 1, GIB(1)));
-    enter(0);
-    assert_int_equal(run(0, final_read), SHADOW_FILLED);
+    start_with_page_in_use();
     for (unsigned i = 0; i < 4; i++) {
-        world_honour_flush();
-        invalidate(0);
-        enter(0);
+        run_l1_and_invalidate();
     }
     u64 where = entry_at(0, 0, 1);
     struct tdp_leaf own = tdp_lookup(&world.tdp, gpa(where));
@@ -182,9 +181,7 @@ static void tables_that_l2_comes_to_write_are_compared(void **state)
     assert_int_equal(run(MIB(2), final_read), SHADOW_FILLED);
     assert_int_equal(run(0, final_read), SHADOW_FILLED);
     for (unsigned i = 0; i < 3; i++) {
-        world_honour_flush();
-        invalidate(0);
-        enter(0);
+        run_l1_and_invalidate();
     }
     u64 synchronisations = statistics()->synchronisations;
     invalidate(0);
@@ -193,9 +190,7 @@ static void tables_that_l2_comes_to_write_are_compared(void **state)
     world_l1_store(entry_at(0, 0, 1), leaf);
     invalidate(0);
     enter(0);
-    world_honour_flush();
-    invalidate(0);
-    enter(0);
+    run_l1_and_invalidate();
     assert_int_equal(run(0, final_write), SHADOW_FILLED);
     world_store(where, 0);
     invalidate(0);

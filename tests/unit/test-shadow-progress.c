@@ -5,25 +5,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "tests/unit/shadow-world.h"
-
-static const struct world_plan ept_plan = {
-    .format = SPEC_EPT4,
-    .mode_based_execute = true,
-    .l1_mode_based = true,
-    .accessed_dirty = true,
-    .execute_only = true,
-    .page_1g = true,
-    .pages = 64,
-};
-
-static struct hardware_use use;
-static struct shadow_result result;
-
-static void enter(unsigned root)
-{
-    hardware_enter(root, 0, &use);
-}
+#include "tests/unit/shadow-case.h"
 
 static void no_progress_is_reported(void **state)
 {
@@ -31,9 +13,7 @@ static void no_progress_is_reported(void **state)
     unsigned count = 0, flushes = 0;
 
     (void)state;
-    world_make(&ept_plan);
-    assert_true(world_map(0, 0, 1, GIB(1)));
-    enter(0);
+    start_with_page(&ept_plan);
     while (shadow_fault(world.shadow, &world.cpu, use.use.handle, &access, &result) == SHADOW_FILLED) {
         enter(0);
         flushes += use.use.flush_tables;
@@ -59,9 +39,7 @@ static void loop_that_others_fill_for_makes_progress(void **state)
             assert_int_equal(shadow_fault(world.shadow, &world.cpu, use.use.handle, &access, &result),
                              SHADOW_FILLED);
     }
-    struct shadow_statistics statistics;
-    shadow_statistics(world.shadow, &statistics);
-    assert_true(statistics.spurious > SHADOW_REPEAT_LIMIT);
+    assert_true(statistics()->spurious > SHADOW_REPEAT_LIMIT);
 }
 
 static enum memory_status never_unchanged(const struct paging_memory *memory, gpa_t address, unsigned bytes,
@@ -81,12 +59,9 @@ static void entry_that_never_rests_is_l1s_own_doing(void **state)
     const struct shadow_access access = {.access = ACCESS_WRITE, .rip = 5};
 
     (void)state;
-    world_make(&ept_plan);
-    assert_true(world_map(0, 0, 1, GIB(1)));
-    u64 where;
-    assert_true(world_entry(0, 0, 1, &where));
-    world_l1_store(where, world_peek(where) & ~(BIT(8) | BIT(9)));
-    enter(0);
+    start_with_page(&ept_plan);
+    u64 where = entry_at(0, 0, 1);
+    world_l1_store(where, world_peek(where) & ~(EPTE_A | EPTE_D));
     world.memory.compare_exchange = never_unchanged;
     for (unsigned i = 0; i < 2 * SHADOW_REPEAT_LIMIT; i++) {
         assert_int_equal(shadow_fault(world.shadow, &world.cpu, use.use.handle, &access, &result),

@@ -56,8 +56,9 @@ static u64 *own_entry(void)
 }
 
 /* NMIs: each CPU has answered when it returns. */
-static void shoot_down(void)
+static void shoot_down(void *owner)
 {
+    (void)owner;
     while (l1_tlb[0].storing || l1_tlb[1].storing)
         two_cpus_relax();
     memset(l1_tlb, 0, sizeof(l1_tlb));
@@ -150,7 +151,7 @@ static void prepare_watch(void)
     enters(1);
     for (unsigned i = 0; i < (starts_asleep ? 2u : 1u); i++) {
         invalidates(0);
-        shoot_down();
+        shoot_down(NULL);
     }
     l1_tlb[0].writable = l1_tlb[1].writable = starts_writable;
     were_asleep += (*own_entry() & TDP_ASLEEP) != 0;
@@ -200,7 +201,7 @@ static void own_map_changes(void)
 
     (void)tdp_protect(&world.tdp, start, start + MIB(2), TDP_RWX);
     shadow_follow_own_map(world.shadow, shadow_of(1));
-    shoot_down();
+    shoot_down(NULL);
 }
 
 /* Umbra takes away what page 0 leads to. */
@@ -208,7 +209,7 @@ static void own_map_forbids(void)
 {
     (void)tdp_unmap(&world.tdp, OLD, OLD + PAGE_SIZE);
     shadow_follow_own_map(world.shadow, shadow_of(1));
-    shoot_down();
+    shoot_down(NULL);
 }
 
 static void first_enters_and_faults(void)

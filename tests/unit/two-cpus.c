@@ -8,7 +8,7 @@
 
 #include "tests/unit/two-cpus.h"
 
-enum { RELAXES_MAX = 1000000, VISITS = 4, PLACES = 512 };
+enum { RELAXES_MAX = 1000000, VISITS = 8, PLACES = 512 };
 
 struct cpu {
     void (*act)(void), (*after)(void);
