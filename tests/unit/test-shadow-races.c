@@ -194,12 +194,13 @@ static void second_stores_elsewhere(void)
     l1_stores(1, 1, NEW);
 }
 
-/* Nothing that L1 can see, but the tables of the 2-MByte page merge. */
+/* Nothing that matters to L1: the tables of the 2-MByte page merge; or the page that is asleep, with which
+ * they would not, cannot be executed any more. */
 static void own_map_changes(void)
 {
-    u64 start = align_down(where[0], MIB(2));
+    u64 bytes = starts_asleep ? PAGE_SIZE : MIB(2), start = align_down(where[0], bytes);
 
-    (void)tdp_protect(&world.tdp, start, start + MIB(2), TDP_RWX);
+    (void)tdp_protect(&world.tdp, start, start + bytes, starts_asleep ? TDP_R | TDP_W : TDP_RWX);
     shadow_follow_own_map(world.shadow, shadow_of(1));
     shoot_down(NULL);
 }
