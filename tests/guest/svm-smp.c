@@ -168,7 +168,7 @@ static void check_init(void)
 /* --- an L2 of the other CPU --- */
 
 /* svm_reset() was before. */
-static bool other_begins(const struct l2_code *code, unsigned flags)
+static bool other_begins(const struct l2_code *code, unsigned flags, void (*function)(void))
 {
     static struct l2_registers registers;
 
@@ -181,7 +181,7 @@ static bool other_begins(const struct l2_code *code, unsigned flags)
     job.vmcb = &other_vmcb;
     job.flags = flags;
     job.result = NO_RESULT;
-    return smp_call_one(0, run_job);
+    return smp_call_one(0, function);
 }
 
 static bool beats(void)
@@ -220,7 +220,7 @@ static void check_init_of_other(const char *name, bool intercepted)
     svm_reset();
     if (intercepted)
         svm_intercept(VMEXIT_INIT);
-    check_part(name, "begins", other_begins(&code_beat, ENTER_KEEP_GIF) && beats(), true);
+    check_part(name, "begins", other_begins(&code_beat, ENTER_KEEP_GIF, run_job) && beats(), true);
     unsigned starts = smp_starts(0);
     apic_send(smp_id(0), ICR_STARTUP | SMP_PAGE >> 12);
     check_part(name, "sipi_is_ignored", beats() && smp_starts(0) == starts, true);
@@ -231,8 +231,39 @@ static void check_init_of_other(const char *name, bool intercepted)
     check_part(name, "read", smp_call_one(0, read_svme) && smp_returned(0), true);
     check_part(name, "svme_is_off", job.result, 0);
     svm_reset();
-    check_part(name, "runs_again", other_begins(&code_nops, 0) && smp_returned(0), true);
+    check_part(name, "runs_again", other_begins(&code_nops, 0, run_job) && smp_returned(0), true);
     check_part(name, "exit_again", job.result, VMEXIT_VMMCALL);
+}
+
+static volatile bool go;
+
+static void run_job_later(void)
+{
+    switch_svm_on();
+    __asm__ volatile("clgi");
+    beat++;
+    while (!go)
+        __asm__ volatile("pause");
+    run_job();
+}
+
+/* The INIT waits for GIF, which VMRUN sets: it stops the CPU once. */
+static void check_held_init_of_other(void)
+{
+    svm_reset();
+    beat = 0;
+    go = false;
+    expect("held_init.begins", other_begins(&code_beat, ENTER_KEEP_GIF, run_job_later), true);
+    while (beat == 0)
+        __asm__ volatile("pause");
+    unsigned starts = smp_starts(0);
+    apic_send(smp_id(0), ICR_INIT);
+    smp_settle();
+    go = true;
+    smp_settle();
+    expect("held_init.stops", stops_beating() && smp_starts(0) == starts, true);
+    expect("held_init.ran_nothing", beat, 1);
+    expect("held_init.one_sipi_starts", other_starts(), true);
 }
 
 static void check_nmi_of_other(void)
@@ -240,7 +271,7 @@ static void check_nmi_of_other(void)
     svm_reset();
     svm_intercept(VMEXIT_NMI);
     for (unsigned i = 0; i < REPEATS; i++) {
-        expect("other_nmi.begins", other_begins(&code_beat, 0) && beats(), true);
+        expect("other_nmi.begins", other_begins(&code_beat, 0, run_job) && beats(), true);
         apic_send(smp_id(0), ICR_NMI);
         expect("other_nmi.returns", smp_returned(0), true);
         expect("other_nmi.exit", job.result, VMEXIT_NMI);
@@ -471,7 +502,6 @@ static void wait_in_l2(struct l2_registers *registers, struct vmcb *of, unsigned
 }
 
 static u32 boot_id;
-static volatile bool go;
 
 static void answer_pings(void)
 {
@@ -538,6 +568,7 @@ void group_svm_smp(void)
     check_nmi_of_other();
     check_init_of_other("svm-smp.other_init", false);
     check_init_of_other("svm-smp.other_init_exit", true);
+    check_held_init_of_other();
     check_moves();
     check_tables();
     check_interrupts();
