@@ -16,6 +16,8 @@ enum {
     APIC_SEND_STARTUP = 0x4600, /* | page number below 1 MByte */
     APIC_TO_OTHERS = 0xc0000,   /* all CPUs but this one; the destination is ignored */
     APIC_DELIVERY_MODE = 0x700,
+    APIC_ASSERT = 0x4000,
+    APIC_LEVEL_TRIGGER = 0x8000,
     APIC_DELIVERY_INIT = 0x500,
     APIC_DELIVERY_STARTUP = 0x600,
 };

@@ -102,6 +102,15 @@ static u64 delivery_mode(u64 command)
     return command & APIC_DELIVERY_MODE;
 }
 
+/* The first vector counts, as in a CPU that has started by it. */
+static bool take_sipi(struct svm_vcpu *svm, u64 command)
+{
+    if (svm->sipi != 0 || delivery_mode(command) != APIC_DELIVERY_STARTUP)
+        return false;
+    atomic_release(&svm->sipi, SIPI_CAME | (command & 0xff));
+    return true;
+}
+
 /*
  * A SIPI that was found in an ICR may be from before the INIT, and mean nothing: it does if that INIT is
  * still in another CPU's. So a CPU that has taken one asks all others first. False: the SIPI is to stay where
@@ -110,7 +119,7 @@ static u64 delivery_mode(u64 command)
 static bool take_found(struct svm_vcpu *svm, u64 command)
 {
     if (!svm->asks)
-        return false;
+        return take_sipi(svm, command);
     if (delivery_mode(command) == APIC_DELIVERY_INIT)
         svm->init_found = true;
     else if (svm->sipi_found == 0)
@@ -118,12 +127,16 @@ static bool take_found(struct svm_vcpu *svm, u64 command)
     return true;
 }
 
-/* The first vector counts, as in a CPU that has started by it. */
-static bool take(struct svm_vcpu *svm, u64 command)
+/* While it has not started by a SIPI from before, an INIT takes that back; later, it finds the INIT in its
+ * guest. */
+static bool take_sent(struct svm_vcpu *svm, u64 command)
 {
-    if (svm->sipi != 0 || delivery_mode(command) != APIC_DELIVERY_STARTUP)
-        return false;
-    atomic_release(&svm->sipi, SIPI_CAME | (command & 0xff));
+    if (delivery_mode(command) != APIC_DELIVERY_INIT)
+        return take_sipi(svm, command);
+    if (svm->waits) {
+        svm->init_found = true;
+        atomic_release(&svm->sipi, 0);
+    }
     return true;
 }
 
@@ -141,21 +154,31 @@ static bool deliver(u64 command, bool found)
         struct vcpu *vcpu = machine.vcpu[i];
         if (vcpu == self || !apic_command_reaches(command, x2apic, vcpu->apic_id, false))
             continue;
-        if (!atomic_load(&vcpu->waiting) ||
-            !((found && take_found(svm_of(vcpu), command)) || take(svm_of(vcpu), command)))
+        if (!atomic_load(&vcpu->waiting) || !(found ? take_found : take_sent)(svm_of(vcpu), command))
             all = false;
     }
     spin_unlock(&sipi_lock);
     return all;
 }
 
+/* An INIT that is ended (SDM vol. 3A 11.6.1: level, de-assert) is none. */
+static bool is_init_or_startup(u64 command)
+{
+    u64 mode = delivery_mode(command);
+
+    return mode == APIC_DELIVERY_STARTUP ||
+           (mode == APIC_DELIVERY_INIT &&
+            (command & (APIC_LEVEL_TRIGGER | APIC_ASSERT)) != APIC_LEVEL_TRIGGER);
+}
+
 void svm_startup_look_for_missed(void)
 {
     if (!atomic_load(&hooked) || atomic_load(&this_cpu()->vcpu->waiting))
         return;
-    u64 command = local_apic_command(), mode = delivery_mode(command);
-    if ((mode == APIC_DELIVERY_STARTUP || mode == APIC_DELIVERY_INIT) && deliver(command, true) &&
-        mode == APIC_DELIVERY_STARTUP)
+    u64 command = local_apic_command();
+    if (delivery_mode(command) == APIC_DELIVERY_INIT)
+        (void)deliver(command, true);
+    else if (is_init_or_startup(command) && deliver(command, true))
         local_apic_forget_command();
 }
 
@@ -247,6 +270,16 @@ static void idle(struct svm_vcpu *svm)
     }
 }
 
+/* Returns the SIPI that it has got, or 0: an INIT has taken it back. */
+static u64 stop_waiting(struct svm_vcpu *svm)
+{
+    spin_lock(&sipi_lock);
+    u64 sipi = svm->sipi;
+    svm->waits = sipi == 0;
+    spin_unlock(&sipi_lock);
+    return sipi;
+}
+
 void svm_startup_wait(struct svm_vcpu *svm)
 {
     struct start_state start = {0};
@@ -254,12 +287,14 @@ void svm_startup_wait(struct svm_vcpu *svm)
 
     if (!svm->waits)
         return;
-    while ((sipi = atomic_load(&svm->sipi)) == 0)
-        idle(svm);
-    /* An INIT that came before the SIPI must not stop what the SIPI has started. */
-    svm_take_pending();
-    (void)init_came();
-    svm->waits = false;
+    do {
+        while (atomic_load(&svm->sipi) == 0)
+            idle(svm);
+        /* An INIT that came before the SIPI must not stop what the SIPI has started. */
+        svm_take_pending();
+        (void)init_came();
+        sipi = stop_waiting(svm);
+    } while (sipi == 0);
     cease_to_expect(svm);
     svm->vcpu->nmi_pending = false;
     start_state_sipi(&start, (u8)sipi);
@@ -275,7 +310,7 @@ void svm_startup_wait(struct svm_vcpu *svm)
 bool svm_startup_write_msr(u64 command)
 {
     count_write(this_cpu()->vcpu);
-    if (delivery_mode(command) == APIC_DELIVERY_STARTUP && local_apic_is_x2apic())
+    if (is_init_or_startup(command) && local_apic_is_x2apic())
         (void)deliver(command, false);
     return wrmsr_safe(MSR_X2APIC_ICR, command);
 }
@@ -284,7 +319,7 @@ static void write_register(unsigned offset, u32 value)
 {
     u64 destination = local_apic_read(APIC_ICR_HIGH) >> 24;
 
-    if (offset == APIC_ICR && delivery_mode(value) == APIC_DELIVERY_STARTUP)
+    if (offset == APIC_ICR && is_init_or_startup(value))
         (void)deliver(destination << 32 | value, false);
     local_apic_write(offset, value);
 }

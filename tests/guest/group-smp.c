@@ -60,7 +60,7 @@ static volatile u32 at_work = ~0u;
 static volatile u64 epoch;
 static unsigned count;
 static u64 umbra_page;
-static volatile u32 send_to, send_command;
+static volatile u32 send_to, send_command, sent;
 static void (*volatile work)(unsigned cpu);
 static void (*volatile called)(void);
 static volatile bool call_begun;
@@ -196,6 +196,7 @@ static void obey(struct other *other)
         for (unsigned i = 0; i < SEND_DELAY; i++)
             __asm__ volatile("pause");
         apic_send(send_to, send_command);
+        sent++;
         while (now == SEND_ONCE && order == now)
             ;
         break;
@@ -628,6 +629,15 @@ void smp_send_once(u32 id, u32 command)
     send_to = id;
     send_command = command;
     order = SEND_ONCE;
+}
+
+void smp_send_and_wait(u32 id, u32 command)
+{
+    u32 before = sent;
+
+    smp_send_once(id, command);
+    for (unsigned i = 0; i < patience() && sent == before; i++)
+        __asm__ volatile("pause");
 }
 
 bool smp_call(void (*function)(unsigned cpu))

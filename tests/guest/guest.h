@@ -326,6 +326,7 @@ unsigned smp_start(void);
 /* One of them sends that IPI, until smp_rest(), or once after a moment. */
 void smp_send(u32 id, u32 command);
 void smp_send_once(u32 id, u32 command);
+void smp_send_and_wait(u32 id, u32 command);
 /* All of them call it, with their numbers from 1; returns when all have begun. False: one has not. */
 bool smp_call(void (*function)(unsigned cpu));
 /* They do nothing any more; returns when all have ended what they did. False: one has not. */

@@ -110,8 +110,7 @@ static void check_nmi(const struct l2_code *code, const char *name)
         check_part(name, "own", svm_run_vector(code), L2_VECTOR + EXC_NMI);
         smp_rest();
         /* Its handler has come to no IRET: the next one waits for that of an interrupt. */
-        smp_send_once(apic_id(), ICR_NMI);
-        smp_settle();
+        smp_send_and_wait(apic_id(), ICR_NMI);
         smp_rest();
         smp_settle();
         check_part(name, "blocked", smp_own_nmis, 1);
