@@ -60,7 +60,7 @@ static volatile u32 at_work = ~0u;
 static volatile u64 epoch;
 static unsigned count;
 static u64 umbra_page;
-static volatile u32 send_to, send_command, sent;
+static volatile u32 send_to, send_command, send_count;
 static void (*volatile work)(unsigned cpu);
 static void (*volatile called)(void);
 static volatile bool call_begun;
@@ -196,7 +196,7 @@ static void obey(struct other *other)
         for (unsigned i = 0; i < SEND_DELAY; i++)
             __asm__ volatile("pause");
         apic_send(send_to, send_command);
-        sent++;
+        send_count++;
         while (now == SEND_ONCE && order == now)
             ;
         break;
@@ -368,7 +368,7 @@ static unsigned interrupt(struct other *other, volatile unsigned *counter, u32 c
             __asm__ volatile("pause");
         if (*counter != before + 1)
             break;
-        sent++;
+        send_count++;
     }
     return sent;
 }
@@ -633,10 +633,10 @@ void smp_send_once(u32 id, u32 command)
 
 void smp_send_and_wait(u32 id, u32 command)
 {
-    u32 before = sent;
+    u32 before = send_count;
 
     smp_send_once(id, command);
-    for (unsigned i = 0; i < patience() && sent == before; i++)
+    for (unsigned i = 0; i < patience() && send_count == before; i++)
         __asm__ volatile("pause");
 }
 
