@@ -245,9 +245,6 @@ static u64 cr4_fixed1(const struct vmx_hardware *hardware)
 
 /* --- bits of MSRs that the VMCS has fields of --- */
 
-#define DEBUGCTL_ALWAYS    (BITS(1, 0) | BITS(12, 6) | BIT(13) | BIT(14))
-#define DEBUGCTL_BUS_LOCK  BIT(2)
-#define DEBUGCTL_RTM       BIT(15)
 #define S_CET_SHADOW_STACK BITS(1, 0)
 #define S_CET_IBT          (BITS(5, 2) | BITS(63, 10))
 #define CR3_LAM            (BIT(61) | BIT(62))
@@ -259,8 +256,7 @@ static void compute_valid_bits(const struct vmx_hardware *hardware, struct neste
     capability->rtm = hardware->rtm;
     capability->perf_global_valid = hardware->perf_global_valid;
     capability->efer_valid = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
-    capability->debugctl_valid =
-        DEBUGCTL_ALWAYS | (hardware->bus_lock ? DEBUGCTL_BUS_LOCK : 0) | (hardware->rtm ? DEBUGCTL_RTM : 0);
+    capability->debugctl_valid = hardware->debugctl_valid;
     capability->s_cet_valid =
         (hardware->cet_shadow_stack ? S_CET_SHADOW_STACK : 0) | (hardware->cet_ibt ? S_CET_IBT : 0);
     capability->cr3_valid = BITS(hardware->maxphyaddr - 1, 0) | (hardware->lam ? CR3_LAM : 0);

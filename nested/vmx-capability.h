@@ -49,8 +49,9 @@ struct vmx_hardware {
     u64 msr[VMX_MSRS];     /* 0 where the CPU has none */
     bool perf_global_ctrl; /* the MSR exists and Umbra switches it */
     u64 perf_global_valid; /* its writable bits, CPUID.0AH */
+    u64 debugctl_valid;    /* those of IA32_DEBUGCTL */
     unsigned maxphyaddr;
-    bool la57, lam, bus_lock, rtm, cet_shadow_stack, cet_ibt;
+    bool la57, lam, rtm, cet_shadow_stack, cet_ibt;
 };
 
 /* A field of vmcs12: nested/vmx-fields.h. */

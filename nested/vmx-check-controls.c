@@ -61,10 +61,17 @@ static u8 virtual_tpr(const struct vmx_check_input *input)
     return tpr;
 }
 
+enum vmx_check vmx_check_virtual_tpr(const struct vmx_check_input *input)
+{
+    if (primary_on(input, PRIMARY_TPR_SHADOW) &&
+        !secondary_on(input, SECONDARY_VIRTUAL_INTERRUPTS | SECONDARY_APIC_ACCESSES))
+        REQUIRE(input->vmcs12->tpr_threshold <= virtual_tpr(input) >> 4, TPR_THRESHOLD_VTPR);
+    return VMX_CHECK_OK;
+}
+
 static enum vmx_check check_tpr_shadow(const struct vmx_check_input *input)
 {
     const struct vmcs12 *vmcs12 = input->vmcs12;
-    bool delivers = secondary_on(input, SECONDARY_VIRTUAL_INTERRUPTS);
 
     if (!primary_on(input, PRIMARY_TPR_SHADOW)) {
         REQUIRE(!secondary_on(input, SECONDARY_X2APIC_MODE | SECONDARY_APIC_REGISTERS |
@@ -73,11 +80,9 @@ static enum vmx_check check_tpr_shadow(const struct vmx_check_input *input)
         return VMX_CHECK_OK;
     }
     REQUIRE(is_page(input, vmcs12->virtual_apic), VIRTUAL_APIC);
-    if (!delivers)
+    if (!secondary_on(input, SECONDARY_VIRTUAL_INTERRUPTS))
         REQUIRE((vmcs12->tpr_threshold & BITS(31, 4)) == 0, TPR_THRESHOLD_RESERVED);
-    if (!delivers && !secondary_on(input, SECONDARY_APIC_ACCESSES))
-        REQUIRE(vmcs12->tpr_threshold <= virtual_tpr(input) >> 4, TPR_THRESHOLD_VTPR);
-    return VMX_CHECK_OK;
+    return vmx_check_virtual_tpr(input);
 }
 
 static enum vmx_check check_nmis(const struct vmx_check_input *input)

@@ -103,6 +103,8 @@ static enum vmx_check check_address_space(const struct vmx_check_input *input)
         REQUIRE(!guest_64, HOST_32_GUEST_64);
         REQUIRE((vmcs12->host_cr4 & CR4_PCIDE) == 0, HOST_32_PCIDE);
         REQUIRE(vmcs12->host_rip >> 32 == 0, HOST_32_RIP);
+        if (exit_on(input, EXIT_LOAD_CET))
+            REQUIRE((vmcs12->host_s_cet | vmcs12->host_ssp) >> 32 == 0, HOST_32_CET);
         return VMX_CHECK_OK;
     }
     REQUIRE((vmcs12->host_cr4 & CR4_PAE) != 0, HOST_64_PAE);

@@ -88,6 +88,7 @@
     X(HOST_32_GUEST_64, "27.2.4", "without host address-space size: no IA-32e mode guest") \
     X(HOST_32_PCIDE, "27.2.4", "without host address-space size: host CR4.PCIDE is 0") \
     X(HOST_32_RIP, "27.2.4", "without host address-space size: bits 63:32 of host RIP are 0") \
+    X(HOST_32_CET, "27.2.4", "without host address-space size: bits 63:32 of host IA32_S_CET and SSP are 0") \
     X(HOST_64_PAE, "27.2.4", "host address-space size: host CR4.PAE is 1") \
     X(HOST_64_RIP, "27.2.4", "host address-space size: host RIP is canonical")
 

@@ -33,6 +33,8 @@ struct vmx_check_input {
  * VM-instruction error 7.
  */
 enum vmx_check vmx_check_controls(const struct vmx_check_input *input);
+/* Of these the one that can fail though L1 has changed no field: the virtual TPR is in its memory. */
+enum vmx_check vmx_check_virtual_tpr(const struct vmx_check_input *input);
 /* 27.2.1.3, of event injection only: error 7. */
 enum vmx_check vmx_check_event(const struct vmx_check_input *input);
 /* 27.2.2, 27.2.3, 27.2.4: the host-state area and the address-space size: error 8. */

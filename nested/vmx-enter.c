@@ -4,6 +4,9 @@
  * failures that only loading finds. Source: SDM vol. 3C 27.3.2, 27.4, 27.6.
  */
 #include "arch/print.h"
+#include "mm/guest-paging.h"
+#include "nested/vmx-capability.h"
+#include "nested/vmx-check.h"
 #include "nested/vmx-vmcs02.h"
 #include "vcpu/shootdown.h"
 #include "vmx/exit-reason.h"
@@ -59,6 +62,19 @@ static bool init_is_first(const struct vmcs12 *vmcs12)
            (vmcs12->entry_interruption & INTERRUPTION_VALID) == 0;
 }
 
+/* The CPU looks at the virtual TPR at each entry, but only after the list has changed L1's MSRs here. */
+static bool tpr_allows(const struct nested_vmx *nested)
+{
+    const struct vmx_check_input input = {
+        .vmcs12 = &nested->vmcs12,
+        .capability = &nested_vmx_capability,
+        .memory = &guest_paging_memory,
+        .current = nested->current,
+    };
+
+    return vmx_check_virtual_tpr(&input) == VMX_CHECK_OK;
+}
+
 enum exit_action nested_vmx_enter(struct vcpu *vcpu, bool launch)
 {
     struct nested_vmx *nested = nested_vmx_of(vcpu);
@@ -67,18 +83,19 @@ enum exit_action nested_vmx_enter(struct vcpu *vcpu, bool launch)
 
     (void)launch;
     state->primary01 = vmx_of(vcpu)->primary;
-    /* The list writes to vmcs02, and if it fails, nothing of that has happened. */
-    if (vmcs12->entry_msr_load_count != 0)
+    /* The list writes to vmcs02, and if the entry fails, nothing of that has happened. */
+    if (vmcs12->entry_msr_load_count != 0) {
+        if (!tpr_allows(nested))
+            return nested_vmx_fail(vcpu, VMX_ERROR_ENTRY_CONTROLS);
         nested_vmx_save_state(vcpu);
+    }
     vmcs02_load(vcpu, nested);
     if (!load_pdptes(vmcs12))
         return fail(vcpu, REASON_ENTRY_GUEST_STATE, QUALIFICATION_PDPTE);
     if (vmcs12->entry_msr_load_count != 0) {
         u32 failed = msr_list_load(vcpu, vmcs12->entry_msr_load, vmcs12->entry_msr_load_count);
-        if (failed != MSR_LIST_DONE) {
-            nested->dirty = VMCS12_ALL;
+        if (failed != MSR_LIST_DONE)
             return fail(vcpu, REASON_ENTRY_MSR_LOADING, failed);
-        }
     }
     inject(vmcs12);
     if ((vmcs12_secondary(vmcs12) & SECONDARY_VPID) == 0)
@@ -87,10 +104,13 @@ enum exit_action nested_vmx_enter(struct vcpu *vcpu, bool launch)
     vcpu->l2_running = true;
     if (__builtin_expect(vmcs12->guest_activity == ACTIVITY_WAIT_FOR_SIPI, false))
         shootdown_wait_begins(vcpu);
-    if (__builtin_expect(vmx_of(vcpu)->init_pending, false) && init_is_first(vmcs12)) {
-        vmx_of(vcpu)->init_pending = false;
-        nested->vmcs12.launch_state = VMCS12_LAUNCHED;
-        return l2_init_exit(vcpu);
+    if (__builtin_expect(vmx_of(vcpu)->init_pending, false)) {
+        if (init_is_first(vmcs12)) {
+            nested->vmcs12.launch_state = VMCS12_LAUNCHED;
+            return l2_init_exit(vcpu);
+        }
+        /* After the delivery, which is then the step. */
+        l2_set_step(vcpu, vmcs12->guest_activity != ACTIVITY_WAIT_FOR_SIPI);
     }
     if (__builtin_expect(vcpu->nmi_pending, false) && l2_nmi_is_first(vcpu)) {
         nested->vmcs12.launch_state = VMCS12_LAUNCHED;

@@ -12,19 +12,13 @@
 #include "nested/vmx-vmcs02.h"
 #include "vmx/exit-reason.h"
 
-static bool injects_nmi(const struct vmcs12 *vmcs12)
-{
-    const u64 mask = INTERRUPTION_VALID | INTERRUPTION_TYPE;
-    return (vmcs12->entry_interruption & mask) == (INTERRUPTION_VALID | INTERRUPTION_NMI);
-}
-
 /*
  * With NMI exiting only, vmcs02's own blocking stays out of it. An injected NMI blocks NMIs by itself, and an
  * entry with virtual NMIs refuses one that finds them blocked, which L1 without virtual NMIs may ask for.
  */
 u32 l2_interruptibility(const struct vmcs12 *vmcs12)
 {
-    if (!l1_has_virtual_nmis(vmcs12) && (l1_exits_by_nmi(vmcs12) || injects_nmi(vmcs12)))
+    if (!l1_has_virtual_nmis(vmcs12) && (l1_exits_by_nmi(vmcs12) || l1_injects_nmi(vmcs12)))
         return (u32)(vmcs12->guest_interruptibility & ~BLOCKING_BY_NMI);
     return vmcs12->guest_interruptibility;
 }
@@ -37,6 +31,7 @@ bool l2_nmi_is_first(const struct vcpu *vcpu)
         (vmcs12->pin_controls & PIN_PREEMPTION_TIMER) != 0 && vmcs12->guest_preemption_timer == 0;
 
     return l1_exits_by_nmi(vmcs12) && !nested->vmcs02->nmi_blocked &&
+           vmcs12->guest_activity != ACTIVITY_WAIT_FOR_SIPI &&
            (vmcs12->entry_interruption & INTERRUPTION_VALID) == 0 && vmcs12->guest_pending_debug == 0 &&
            (vmcs12->guest_interruptibility & BLOCKING_BY_MOV_SS) == 0 && !timer_expired;
 }

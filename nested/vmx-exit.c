@@ -38,7 +38,11 @@ static void end_l2(struct vcpu *vcpu)
 void l2_leave_vmcs02(struct vcpu *vcpu)
 {
     const struct vmcs02_state *state = vmcs02_state_of(vcpu);
+    struct nested_vmx *nested = nested_vmx_of(vcpu);
 
+    /* vmcs02 has what the list has loaded, vmcs12 what L1 wrote. */
+    if (nested->vmcs12.entry_msr_load_count != 0)
+        nested->dirty = VMCS12_ALL;
     end_l2(vcpu);
     vmx_switch_vmcs(vcpu, vmx_of(vcpu)->vmcs, state->primary01, PRIMARY_NMI_WINDOW);
 }
@@ -257,15 +261,18 @@ enum exit_action l2_init_exit(struct vcpu *vcpu)
 {
     static const struct l2_exit_information information = {.reason = REASON_INIT};
 
+    vmx_of(vcpu)->init_pending = false;
     return l2_reflect(vcpu, &information);
 }
 
-/* An NMI that came while Umbra ran is L1's exit now, at the first instruction boundary of L2. */
+/* An NMI that came while Umbra ran is L1's exit now, at the first instruction boundary of L2 that takes NMIs.
+ */
 static enum exit_action waiting_nmi(struct vcpu *vcpu, u32 reason)
 {
-    if (reason != REASON_NMI_WINDOW)
+    if (reason == REASON_NMI_WINDOW)
+        vmx_nmi_window_exit(vcpu);
+    else if ((vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_BY_MOV_SS) == 0)
         return l2_nmi_exit(vcpu);
-    vmx_nmi_window_exit(vcpu);
     return EXIT_RESUME;
 }
 
@@ -285,13 +292,16 @@ static enum exit_action nmi_to_l2(struct vcpu *vcpu)
     return EXIT_RESUME;
 }
 
-/* The step is over; if L1 asked for MTF itself, the exit is its, too. */
+/* The step is over: an INIT that waited for it comes first; if L1 asked for MTF itself, the exit is its, too.
+ */
 static enum exit_action step_done(struct vcpu *vcpu)
 {
     const struct vmcs12 *vmcs12 = &nested_vmx_of(vcpu)->vmcs12;
 
     l2_set_step(vcpu, false);
     violation_step_done(vcpu);
+    if (vmx_of(vcpu)->init_pending)
+        return l2_init_exit(vcpu);
     return (vmcs12->primary_controls & PRIMARY_MONITOR_TRAP_FLAG) != 0 ? reflect_as_is(vcpu) : EXIT_RESUME;
 }
 

@@ -64,15 +64,13 @@ static bool valid_bndcfgs(u64 value)
     return canonical(value) && (value & BNDCFGS_RESERVED) == 0;
 }
 
-#define S_CET_SUPPRESS     BIT(10)
-#define S_CET_WAIT_ENDBR   BIT(11)
-#define S_CET_BITMAP_PAGES BITS(63, 12)
+#define S_CET_SUPPRESS   BIT(10)
+#define S_CET_WAIT_ENDBR BIT(11)
 static bool valid_s_cet(u64 value)
 {
     const u64 both = S_CET_SUPPRESS | S_CET_WAIT_ENDBR;
 
-    return canonical(value) && (value & both) != both &&
-           (value & ~(nested_vmx_capability.s_cet_valid | S_CET_BITMAP_PAGES)) == 0;
+    return canonical(value) && (value & both) != both && (value & ~nested_vmx_capability.s_cet_valid) == 0;
 }
 
 static bool valid_32_bit(u64 value)

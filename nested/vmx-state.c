@@ -10,7 +10,9 @@
 
 /* --- the plan: registers that L1's controls switch or not --- */
 
-/* Offsets in struct vmcs12; host 0: an exit that loads the register makes it 0. */
+/* Offsets in struct vmcs12; guest 0: L1 has no such field; host 0: an exit that loads the register makes it
+ * 0.
+ */
 struct switched_register {
     enum vmcs_field field;
     u16 guest, host;
@@ -36,6 +38,8 @@ static const struct switched_register switched[SWITCHED_REGISTERS] = {
     {VMCS_GUEST_SSP, GUEST(ssp), HOST(ssp), ENTRY_LOAD_CET, 0, EXIT_LOAD_CET, FEATURE_CET},
     {VMCS_GUEST_INTERRUPT_SSP_TABLE, GUEST(interrupt_ssp_table), HOST(interrupt_ssp_table), ENTRY_LOAD_CET, 0,
      EXIT_LOAD_CET, FEATURE_CET},
+    /* L1 has no control of it, so L2 goes on with L1's, and back. */
+    {VMCS_GUEST_LBR_CTL, 0, 0, 0, 0, 0, FEATURE_LBR_CTL},
 };
 
 /* An exit gives these to L1 as constants, whatever the controls. */
@@ -60,7 +64,7 @@ static void add_to_plan(struct switch_plan *plan, const struct vmcs12 *vmcs12, u
     const struct switched_register *row = &switched[index];
     u16 bit = (u16)(1u << index);
     bool loaded = (vmcs12->entry_controls & row->load) != 0;
-    bool saved = row->save == 0 || (vmcs12->exit_controls & row->save) != 0;
+    bool saved = row->guest != 0 && (row->save == 0 || (vmcs12->exit_controls & row->save) != 0);
 
     if (row->feature != FEATURE_NONE && !vmx_capability.controls.feature[row->feature])
         return;
@@ -359,6 +363,9 @@ void l1_switched_registers_load(const struct vmcs12 *vmcs12, const struct switch
         u64 value = kept->value[other];
         if (other == SWITCHED_EFER)
             value = host64 ? value | long_mode : value & ~long_mode;
+        /* L2 may have been in 64-bit mode by itself; what is above 4 GByte no entry to L1 would take. */
+        if (switched[other].field == VMCS_GUEST_SSP && !host64)
+            value &= BITS(31, 0);
         vmwrite_unchecked(switched[other].field, value);
     }
 }

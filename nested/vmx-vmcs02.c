@@ -74,6 +74,8 @@ static void write_constants(struct vcpu *vcpu, const struct vmcs02 *vmcs02)
     vmwrite(VMCS_EXIT_MSR_LOAD_COUNT, 0);
     vmwrite(VMCS_ENTRY_MSR_LOAD_COUNT, 0);
     vmwrite(VMCS_GUEST_SMBASE, 0);
+    if (vmx_capability.controls.feature[FEATURE_RTIT_CTL])
+        vmwrite(VMCS_GUEST_RTIT_CTL, 0);
 }
 
 /* A vmcs02 for a region that had none: all of it is written again at the next entry, since dirty is all. */

@@ -13,7 +13,7 @@
 enum { VMCS02_CACHE = 8, FIRST_L2_VPID = 0x100, L2_VPIDS = SHADOW_TAGS + 1 };
 
 /* Registers that entry and exit controls switch, keep or save as L1 likes: their bits in a plan. */
-enum { SWITCHED_EFER, SWITCHED_PAT, SWITCHED_DEBUGCTL, SWITCHED_DR7, SWITCHED_REGISTERS = 10 };
+enum { SWITCHED_EFER, SWITCHED_PAT, SWITCHED_DEBUGCTL, SWITCHED_DR7, SWITCHED_REGISTERS = 11 };
 
 struct switch_plan {
     u16 loaded, carried; /* at an entry: from vmcs12, from L1 */
@@ -186,11 +186,18 @@ static inline bool l2_interruptibility_differs(const struct vmcs12 *vmcs12)
     return (vmcs12->pin_controls & (PIN_NMI_EXITING | PIN_VIRTUAL_NMIS)) == PIN_NMI_EXITING;
 }
 
-/* Notes the NMI blocking that L1 gives L2; before the other functions, at each entry. */
+static inline bool l1_injects_nmi(const struct vmcs12 *vmcs12)
+{
+    const u64 mask = INTERRUPTION_VALID | INTERRUPTION_TYPE;
+    return (vmcs12->entry_interruption & mask) == (INTERRUPTION_VALID | INTERRUPTION_NMI);
+}
+
+/* Notes the NMI blocking that L1 gives L2, by its field or by an NMI; before the other functions, at each
+ * entry. */
 static inline void l2_take_nmi_blocking(struct vmcs02_state *state, const struct vmcs12 *vmcs12)
 {
-    state->nmi_blocked =
-        l2_interruptibility_differs(vmcs12) && (vmcs12->guest_interruptibility & BLOCKING_BY_NMI) != 0;
+    state->nmi_blocked = l2_interruptibility_differs(vmcs12) &&
+                         ((vmcs12->guest_interruptibility & BLOCKING_BY_NMI) != 0 || l1_injects_nmi(vmcs12));
 }
 
 /* The primary controls through which an NMI that came while Umbra ran makes itself heard in L2. */

@@ -350,3 +350,10 @@ void ept_init(void)
     memset(ept_window, 0, sizeof(ept_window));
     (void)try_invept(2, 0, 0);
 }
+
+void vmx_unblock_nmis(void)
+{
+    __asm__ volatile("movl %%ss, %%eax\npushq %%rax\nleaq 8(%%rsp), %%rax\npushq %%rax\npushfq\n"
+                     "movl %%cs, %%eax\npushq %%rax\nleaq 1f(%%rip), %%rax\npushq %%rax\niretq\n1:" ::
+                         : "rax", "memory", "cc");
+}

@@ -122,6 +122,57 @@ static const struct {
     {"microcode", {MSR_IA32_BIOS_UPDT_TRIG, 0, 0}},
 };
 
+/*
+ * The virtual TPR is looked at before the list, also if no field has changed since the last entry; and the
+ * list leaves nothing behind in the VMCS.
+ */
+static void check_refused_before_list(void)
+{
+    static u8 vapic[PAGE_SIZE] __attribute__((aligned(4096)));
+
+    if (!vmx_has(WORD_PRIMARY, PRIMARY_TPR_SHADOW)) {
+        note_skipped("vmx-lists.refused", "not offered");
+        return;
+    }
+    prepare();
+    vmx_set(WORD_PRIMARY, PRIMARY_TPR_SHADOW);
+    vmwrite(VMCS_VIRTUAL_APIC, (u64)vapic);
+    vmwrite(VMCS_TPR_THRESHOLD, 3);
+    vapic[0x80] = 0x50;
+    entry_load[0] = (struct list_entry){MSR_KERNEL_GS_BASE, 0, ADDRESS};
+    vmwrite(VMCS_ENTRY_MSR_LOAD_COUNT, 1);
+    expect("refused.not_yet", vmx_run(&code_nothing), REASON_VMCALL);
+    wrmsr(MSR_KERNEL_GS_BASE, ADDRESS + 1);
+    vapic[0x80] = 0x20;
+    expect("refused.error", vmx_run(&code_nothing), RUN_FAILED + 7);
+    expect("refused.list_not_loaded", rdmsr(MSR_KERNEL_GS_BASE), ADDRESS + 1);
+    vapic[0x80] = 0x30;
+    expect("refused.good_again", vmx_run(&code_nothing), REASON_VMCALL);
+    expect("refused.then_loaded", rdmsr(MSR_KERNEL_GS_BASE), ADDRESS);
+    wrmsr(MSR_KERNEL_GS_BASE, 0);
+}
+
+/* Which bits of IA32_DEBUGCTL a CPU has, only WRMSR tells; a list takes the same. */
+static void check_debugctl_bits(void)
+{
+    u64 before;
+
+    if (try_rdmsr(MSR_IA32_DEBUGCTL, &before) != NO_FAULT) {
+        note_skipped("vmx-lists.debugctl", "no such MSR");
+        return;
+    }
+    for (unsigned bit = 0; bit < 16; bit++) {
+        char name[32];
+        bool taken = try_wrmsr(MSR_IA32_DEBUGCTL, BIT(bit)) == NO_FAULT;
+        print_to(name, sizeof(name), "debugctl.bit%u", bit);
+        prepare();
+        entry_load[0] = (struct list_entry){MSR_IA32_DEBUGCTL, 0, BIT(bit)};
+        vmwrite(VMCS_ENTRY_MSR_LOAD_COUNT, 1);
+        expect(name, vmx_run(&code_nothing), taken ? REASON_VMCALL : LOADING_FAILED);
+    }
+    (void)try_wrmsr(MSR_IA32_DEBUGCTL, before);
+}
+
 static void check_bad_loads(void)
 {
     char prefix[64];
@@ -295,6 +346,8 @@ void group_vmx_lists(void)
         return;
     check_lists();
     check_bad_loads();
+    check_refused_before_list();
+    check_debugctl_bits();
     check_pat();
     check_efer();
     check_debug_registers();

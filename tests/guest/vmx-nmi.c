@@ -35,14 +35,6 @@ static void expect(const char *what, u64 got, u64 want)
     check_part("vmx-nmi", what, got, want);
 }
 
-/* NMIs are open again for L1, as after its handler's IRET. */
-static void unblock(void)
-{
-    __asm__ volatile("movl %%ss, %%eax\npushq %%rax\nleaq 8(%%rsp), %%rax\npushq %%rax\npushfq\n"
-                     "movl %%cs, %%eax\npushq %%rax\nleaq 1f(%%rip), %%rax\npushq %%rax\niretq\n1:" ::
-                         : "rax", "memory", "cc");
-}
-
 static void prepare(u64 pin)
 {
     vmx_reset();
@@ -71,7 +63,7 @@ static void check_exiting(void)
     /* Or until L1 executes IRET. */
     apic_send_self(EXC_NMI);
     expect("still_blocked", nmis, 0);
-    unblock();
+    vmx_unblock_nmis();
     expect("iret_unblocks", nmis, 1);
     /* L2 in HLT wakes up for the exit. */
     expect("again", vmx_run(&code_send), REASON_EXCEPTION_OR_NMI);
@@ -102,7 +94,7 @@ static void check_exiting(void)
     expect("first_entry.launched", try_vmlaunch(), END_VALID);
     expect("first_entry.launched_error", vmread(VMCS_INSTRUCTION_ERROR), 4);
     expect("first_entry.resume", vmx_run(&code_nops), REASON_VMCALL);
-    unblock();
+    vmx_unblock_nmis();
 }
 
 /* Without virtual NMIs the blocking that L1 gives L2 is the CPU's, and L2's IRET does not end it. */
@@ -115,8 +107,17 @@ static void check_blocked(void)
     expect("blocked.in_l1", nmis, 0);
     expect("blocked.iret", vmx_run(&code_iret), REASON_VMCALL);
     expect("blocked.after_iret", vmread(VMCS_GUEST_INTERRUPTIBILITY), BLOCKING_BY_NMI);
-    unblock();
+    vmx_unblock_nmis();
     expect("blocked.arrives_in_l1", nmis, 1);
+    /* One that is injected blocks the next. */
+    vmwrite(VMCS_GUEST_INTERRUPTIBILITY, 0);
+    vmwrite(VMCS_ENTRY_INTERRUPTION, NMI_EXIT);
+    expect("injected", vmx_run(&code_nops) == REASON_VMCALL ? l2.rax : 0, L2_VECTOR + EXC_NMI);
+    expect("injected.saved", vmread(VMCS_GUEST_INTERRUPTIBILITY), BLOCKING_BY_NMI);
+    apic_send_self(EXC_NMI);
+    expect("injected.blocks_l1", nmis, 1);
+    vmx_unblock_nmis();
+    expect("injected.arrives_in_l1", nmis, 2);
 }
 
 static void check_own(void)
@@ -132,7 +133,7 @@ static void check_own(void)
     vmwrite(VMCS_GUEST_INTERRUPTIBILITY, BLOCKING_BY_NMI);
     expect("own.iret", vmx_run(&code_iret) == REASON_VMCALL ? l2.rax : 0, L2_VECTOR + EXC_NMI);
     expect("own.iret_rip", *(u64 *)vmread(VMCS_GUEST_RSP), (u64)code_iret.next - 2);
-    unblock();
+    vmx_unblock_nmis();
     expect("own.none_left", nmis, 0);
 }
 
@@ -154,7 +155,7 @@ static void check_virtual(void)
     /* L2's IRET ends its virtual blocking, and says so to the window. */
     vmx_set(WORD_PRIMARY, PRIMARY_NMI_WINDOW);
     expect("virtual.window", vmx_run(&code_iret), REASON_NMI_WINDOW);
-    unblock();
+    vmx_unblock_nmis();
     expect("virtual.none_left", nmis, 0);
     /* Other exits do not block NMIs for L1, whatever L2 has blocked. */
     prepare(PIN_NMI_EXITING | PIN_VIRTUAL_NMIS);
@@ -194,7 +195,7 @@ static void check_iret_fault(const char *name, u64 pin)
     vmwrite(VMCS_GUEST_INTERRUPTIBILITY, BLOCKING_BY_NMI);
     check_part(prefix, "runs", vmx_run(&code_iret_alone), REASON_VMCALL);
     check_part(prefix, "then_open", vmread(VMCS_GUEST_INTERRUPTIBILITY), 0);
-    unblock();
+    vmx_unblock_nmis();
 }
 
 /* --- INIT --- */

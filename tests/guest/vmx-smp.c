@@ -55,6 +55,36 @@ static void check_sipi(void)
     }
 }
 
+static volatile unsigned nmis;
+
+static bool on_nmi(struct frame *frame)
+{
+    (void)frame;
+    nmis++;
+    return true;
+}
+
+/* The NMI exit blocks NMIs for L1; the next one waits for L2, and finds it waiting for its start. */
+static void check_nmi_before_sipi(void)
+{
+    if (!(rdmsr(MSR_IA32_VMX_MISC) & BIT(8)))
+        return;
+    trap_set_hook(EXC_NMI, on_nmi);
+    vmx_reset();
+    vmx_set(WORD_PIN, PIN_NMI_EXITING);
+    smp_send_once(apic_id(), ICR_NMI);
+    expect("nmi_before_sipi.first", vmx_run(&code_spin), REASON_EXCEPTION_OR_NMI);
+    smp_rest();
+    apic_send_self(EXC_NMI);
+    vmwrite(VMCS_GUEST_ACTIVITY, ACTIVITY_WAIT_FOR_SIPI);
+    smp_send(apic_id(), ICR_STARTUP | VECTOR);
+    expect("nmi_before_sipi.exit", vmx_run(&code_spin), REASON_SIPI);
+    smp_rest();
+    vmx_unblock_nmis();
+    expect("nmi_before_sipi.arrives_in_l1", nmis, 1);
+    trap_set_hook(EXC_NMI, NULL);
+}
+
 static void check_init(void)
 {
     for (unsigned i = 0; i < 3; i++) {
@@ -74,6 +104,14 @@ static void check_init_in_root(void)
     expect("init_in_root.exit", vmx_run(&code_nops), REASON_INIT);
     vmx_reset();
     expect("init_in_root.once", vmx_run(&code_nops), REASON_VMCALL);
+    /* An event that L1 injects is delivered before. */
+    vmx_reset();
+    apic_send_init();
+    vmwrite(VMCS_ENTRY_INTERRUPTION, INTERRUPTION_VALID | INTERRUPTION_HARDWARE | EXC_UD);
+    expect("init_in_root.after_injection", vmx_run(&code_nops), REASON_INIT);
+    expect("init_in_root.after_injection_rip", vmread(VMCS_GUEST_RIP), (u64)l2_vectors + 16 * EXC_UD);
+    vmx_reset();
+    expect("init_in_root.once_again", vmx_run(&code_nops), REASON_VMCALL);
 }
 
 static void check_nmi(void)
@@ -304,6 +342,7 @@ void group_vmx_smp(void)
         return;
     check_sipi();
     check_nmi();
+    check_nmi_before_sipi();
     check_turns();
     (void)try_vmptrld((u64)vmcs_region);
     check_init();

@@ -59,6 +59,8 @@ void vmx_clear(enum vmx_word word, u64 bits);
 void vmx_reset(void);
 /* The same but for what the VMCS refers to, which is as vmx_reset() has left it. */
 void vmx_reset_vmcs(void);
+/* NMIs are open again for L1, as after its handler's IRET. */
+void vmx_unblock_nmis(void);
 /* Enters at RIP; the exit reason with bit 31, or RUN_FAILED plus the VM-instruction error, or RUN_INVALID. */
 enum { RUN_FAILED = 0x70000000, RUN_INVALID = 0x71000000, RUN_FAULT = 0x72000000 };
 u64 vmx_resume(void);

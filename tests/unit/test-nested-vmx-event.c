@@ -75,6 +75,7 @@ static const struct {
     {"exiting, blocked: IRET changes nothing", EXITING, BLOCKED, 0, 0, 0, 0, BLOCKED, BLOCKED, BLOCKED},
     {"exiting, vmcs02's own blocking is not L1's", EXITING, 0, 0, PRIMARY_MONITOR_TRAP_FLAG, 0, BLOCKED, 0, 0,
      BLOCKED},
+    {"exiting, an NMI injected", EXITING, 0, NMI_INJECTION, 0, 0, 0, BLOCKED, BLOCKED, BLOCKED},
     {"virtual", VIRTUAL, 0, 0, PRIMARY_MONITOR_TRAP_FLAG, 0, BLOCKED, BLOCKED, 0, BLOCKED},
     {"virtual, blocked", VIRTUAL, BLOCKED, 0, PRIMARY_MONITOR_TRAP_FLAG, BLOCKED, 0, 0, 0, BLOCKED},
 };

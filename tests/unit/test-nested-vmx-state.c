@@ -215,6 +215,8 @@ static const struct {
     {VMCS_GUEST_DR7, 0, ENTRY_LOAD_DEBUG, EXIT_SAVE_DEBUG, 0},
 };
 static u64 registers_of_l1[ARRAY_SIZE(switched)];
+/* No control of L1's concerns it: one register for both. */
+static u64 lbr_control;
 
 static void change_switched(u64 vmcs)
 {
@@ -222,6 +224,7 @@ static void change_switched(u64 vmcs)
     simulated_vmx_set(vmcs, VMCS_GUEST_EFER, EFER_LMA | EFER_LME | (random_chance(50) ? EFER_NXE : 0));
     simulated_vmx_set(vmcs, VMCS_GUEST_DEBUGCTL, random_below(4));
     simulated_vmx_set(vmcs, VMCS_GUEST_DR7, 0x400 | random_below(256));
+    simulated_vmx_set(vmcs, VMCS_GUEST_LBR_CTL, random_below(16));
 }
 
 /* --- transitions --- */
@@ -240,6 +243,7 @@ static void check_l2(u64 vmcs)
         assert_int_equal(simulated_vmx_get(vmcs, switched[i].field),
                          loaded ? expected(switched[i].field) : registers_of_l1[i]);
     }
+    assert_int_equal(simulated_vmx_get(vmcs, VMCS_GUEST_LBR_CTL), lbr_control);
     assert_int_equal(simulated_vmx_get(vmcs, VMCS_EXCEPTION_BITMAP), vmcs12->exception_bitmap);
     assert_int_equal(simulated_vmx_get(vmcs, VMCS_CR0_SHADOW), vmcs12->cr0_shadow);
     assert_int_equal(simulated_vmx_get(vmcs, VMCS_GUEST_CR0), vmcs12->guest_cr0);
@@ -252,6 +256,7 @@ static void enter(void)
     change_switched(vmcs01);
     for (size_t i = 0; i < ARRAY_SIZE(switched); i++)
         registers_of_l1[i] = simulated_vmx_get(vmcs01, switched[i].field);
+    lbr_control = simulated_vmx_get(vmcs01, VMCS_GUEST_LBR_CTL);
     if (setjmp(double_launched) == 0) {
         enum exit_action action =
             launched[current] ? nested_vmx_vmresume(&vcpu) : nested_vmx_instruction(&vcpu, REASON_VMLAUNCH);
@@ -294,6 +299,7 @@ static void save_in_twin(u64 vmcs)
         if ((vmcs12->exit_controls & switched[i].save) != 0)
             vmcs12_write(vmcs12, find(switched[i].field), registers_of_l1[i]);
     }
+    lbr_control = simulated_vmx_get(vmcs, VMCS_GUEST_LBR_CTL);
     for (size_t i = 0; i < ARRAY_SIZE(information); i++)
         vmcs12_write(vmcs12, find(information[i]), simulated_vmx_get(vmcs, information[i]));
     vmcs12->entry_interruption &= (u32)~INTERRUPTION_VALID;
@@ -315,6 +321,7 @@ static void check_l1(void)
     assert_int_equal(simulated_vmx_get(vmcs01, VMCS_GUEST_CS_RIGHTS), 0xa09b);
     assert_int_equal(simulated_vmx_get(vmcs01, VMCS_GUEST_DEBUGCTL), 0);
     assert_int_equal(simulated_vmx_get(vmcs01, VMCS_GUEST_DR7), 0x400);
+    assert_int_equal(simulated_vmx_get(vmcs01, VMCS_GUEST_LBR_CTL), lbr_control);
     for (size_t i = 0; i < 2; i++) {
         bool from_host = (vmcs12->exit_controls & switched[i].host_load) != 0;
         assert_int_equal(simulated_vmx_get(vmcs01, switched[i].field),
@@ -439,6 +446,7 @@ static void make_world(bool shadowing)
     memset(&vendor, 0, sizeof(vendor));
     memset(launched, 0, sizeof(launched));
     memset(&vmx_capability, 0, sizeof(vmx_capability));
+    vmx_capability.controls.feature[FEATURE_LBR_CTL] = true;
     vcpu = (struct vcpu){.nested = &nested, .vendor = &vendor};
     machine.vmcs_shadowing = shadowing;
     vmcs01 = 0x100000;
@@ -511,12 +519,48 @@ static void test_a_round_trip_is_short(void **state)
     }
 }
 
+/* An NMI that came while Umbra ran has MTF as its messenger, which MOV SS does not hold back. */
+static void test_nmi_waits_for_mov_ss(void **state)
+{
+    (void)state;
+    make_world(true);
+    enter();
+    u64 vmcs02 = simulated_vmx_current();
+    vcpu.nmi_pending = true;
+    simulated_vmx_set(vmcs02, VMCS_GUEST_INTERRUPTIBILITY, BLOCKING_BY_MOV_SS);
+    assert_int_equal(nested_vmx_l2_exit(&vcpu, REASON_MONITOR_TRAP_FLAG), EXIT_RESUME);
+    assert_true(vcpu.l2_running && vcpu.nmi_pending);
+    simulated_vmx_set(vmcs02, VMCS_GUEST_INTERRUPTIBILITY, 0);
+    assert_int_equal(nested_vmx_l2_exit(&vcpu, REASON_MONITOR_TRAP_FLAG), EXIT_RESUME);
+    assert_false(vcpu.l2_running || vcpu.nmi_pending);
+    assert_int_equal(nested.vmcs12.exit_reason, REASON_EXCEPTION_OR_NMI);
+    assert_int_equal(nested.vmcs12.exit_interruption, INTERRUPTION_VALID | INTERRUPTION_NMI | EXC_NMI);
+}
+
+/* An L2 in 64-bit mode leaves an SSP behind that no CPU in 32-bit mode can have. */
+static void test_ssp_of_a_32_bit_l1(void **state)
+{
+    (void)state;
+    make_world(true);
+    vmx_capability.controls.feature[FEATURE_CET] = true;
+    for (unsigned host64 = 0; host64 < 2; host64++) {
+        const struct vmcs12 vmcs12 = {.exit_controls = host64 ? EXIT_HOST_64 : 0};
+        const struct switch_plan plan = l2_switch_plan(&vmcs12);
+        struct carried_registers kept;
+        for (unsigned i = 0; i < SWITCHED_REGISTERS; i++)
+            kept.value[i] = BIT(32) | 8;
+        l1_switched_registers_load(&vmcs12, &plan, &kept);
+        assert_int_equal(simulated_vmx_get(vmcs01, VMCS_GUEST_SSP), host64 ? BIT(32) | 8 : 8);
+        assert_int_equal(simulated_vmx_get(vmcs01, VMCS_GUEST_INTERRUPT_SSP_TABLE), BIT(32) | 8);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_with_shadowing),
-        cmocka_unit_test(test_without_shadowing),
-        cmocka_unit_test(test_a_round_trip_is_short),
+        cmocka_unit_test(test_with_shadowing),        cmocka_unit_test(test_without_shadowing),
+        cmocka_unit_test(test_a_round_trip_is_short), cmocka_unit_test(test_nmi_waits_for_mov_ss),
+        cmocka_unit_test(test_ssp_of_a_32_bit_l1),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -234,14 +234,15 @@ static void test_valid_bits(void **state)
     assert_int_equal(capability.cr3_valid, BITS(39, 0));
     assert_int_equal(capability.efer_valid, EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE);
     assert_int_equal(capability.s_cet_valid, 0);
-    assert_int_equal(capability.debugctl_valid & (BITS(63, 15) | BITS(5, 2)), 0);
-    hardware.lam = hardware.bus_lock = hardware.rtm = hardware.cet_ibt = hardware.cet_shadow_stack = true;
+    assert_int_equal(capability.debugctl_valid, 0);
+    hardware.debugctl_valid = BITS(1, 0) | BIT(2) | BIT(15);
+    hardware.lam = hardware.rtm = hardware.cet_ibt = hardware.cet_shadow_stack = true;
     hardware.la57 = true;
     hardware.maxphyaddr = 52;
     capability = computed(&hardware);
     assert_int_equal(capability.cr3_valid, BITS(51, 0) | BIT(61) | BIT(62));
     assert_int_equal(capability.s_cet_valid, BITS(5, 0) | BITS(63, 10));
-    assert_int_equal(capability.debugctl_valid & (BIT(2) | BIT(15)), BIT(2) | BIT(15));
+    assert_int_equal(capability.debugctl_valid, hardware.debugctl_valid);
     assert_true(capability.la57 && capability.rtm);
 }
 

@@ -205,6 +205,9 @@ static const struct single singles[] = {
     FAILS(L1_IN_IA32E, 32, FLIP(exit_controls, EXIT_HOST_64), PUT(host_efer, 0)),
     FAILS(HOST_32_PCIDE, 32_HOST, FLIP(host_cr4, CR4_PCIDE)), OK(64, FLIP(host_cr4, CR4_PCIDE)),
     FAILS(HOST_32_RIP, 32_HOST, PUT(host_rip, BIT(32))), FAILS(HOST_64_PAE, 64, FLIP(host_cr4, CR4_PAE)),
+    FAILS(HOST_32_CET, 32_HOST, PUT(host_s_cet, BIT(32))),
+    FAILS(HOST_32_CET, 32_HOST, PUT(host_ssp, BIT(32))),
+    OK(32_HOST, PUT(host_ssp, BIT(32)), FLIP(exit_controls, EXIT_LOAD_CET)),
     OK(32_HOST, FLIP(host_cr4, CR4_PAE)), FAILS(HOST_64_RIP, 64, PUT(host_rip, BIT(47))),
 
     /* 27.3.1.1 */
