@@ -288,6 +288,50 @@ static void change(void)
 /* --- runs --- */
 
 static u8 seen[0x410];
+static unsigned interrupts, nmis;
+
+static bool take_interrupt(struct frame *at)
+{
+    (void)at;
+    interrupts++;
+    apic_write(APIC_EOI, 0);
+    return true;
+}
+
+static bool take_nmi(struct frame *at)
+{
+    (void)at;
+    nmis++;
+    return true;
+}
+
+/*
+ * A real interrupt or NMI waits for the VMRUN; L1's RFLAGS.IF there is one or the other. Not both, which QEMU
+ * takes far apart; nor an NMI besides an event that is injected, which Umbra keeps until L2 has left, or in a
+ * shadow, which QEMU leaves to the handler.
+ */
+static void send_events(void)
+{
+    interrupts = nmis = 0;
+    svm_enter_flags = hostile_below(2) * ENTER_INTERRUPTS;
+    if (hostile_chance(20)) {
+        apic_send_self(VECTOR_SELF);
+    } else if (hostile_chance(15) && (vmcb.control.event_inj & EVENT_VALID) == 0 &&
+               vmcb.control.interrupt_state == 0) {
+        (void)try_clgi();
+        apic_send_self(EXC_NMI);
+    }
+}
+
+/* What is left comes to L1; what L2 took is over. */
+static void drain_events(void)
+{
+    apic_write(APIC_EOI, 0);
+    __asm__ volatile("sti\nnop\nnop\ncli");
+    /* The IRET of an interrupt ends L2's NMI. */
+    apic_send_self(VECTOR_SELF);
+    __asm__ volatile("sti\nnop\nnop\ncli");
+}
 
 static void set_registers(void)
 {
@@ -304,15 +348,16 @@ static void set_registers(void)
     vmcb.save.rsp = (u64)l2_stack + PAGE_SIZE - 64;
 }
 
-/* QEMU leaves a virtual interrupt that is being delivered pending, and calls it an exception. */
+/* QEMU leaves a virtual interrupt that is being delivered pending, and calls it and a real one an exception.
+ */
 static u64 in_flight(void)
 {
     u64 event = vmcb.control.exit_int_info;
 
     if ((event & EVENT_VALID) == 0)
         return 0;
-    if ((event & EVENT_VECTOR_MASK) == VECTOR_VIRTUAL)
-        return VECTOR_VIRTUAL;
+    if ((event & EVENT_VECTOR_MASK) == VECTOR_VIRTUAL || (event & EVENT_VECTOR_MASK) == VECTOR_SELF)
+        return event & EVENT_VECTOR_MASK;
     return event & ((event & EVENT_ERROR_VALID) != 0 ? ~0ull : BITS(31, 0));
 }
 
@@ -321,7 +366,7 @@ static void print_run(unsigned series, const char *name, u64 exit)
     const struct vmcb_control *control = &vmcb.control;
     const struct vmcb_save *save = &vmcb.save;
 
-    print("guest: run %u %s exit %lx", series, name, exit);
+    print("guest: run %u %s exit %lx left %u %u", series, name, exit, interrupts, nmis);
     if (exit == VMEXIT_INVALID) {
         print("\n");
         return;
@@ -346,7 +391,9 @@ static bool run(unsigned series)
     /* No shutdowns: after one QEMU takes the next fault, whoever's it is, for a third. */
     svm_intercept(VMEXIT_EXCP0 + EXC_DF);
     vmcb.control.clean = ~changed_groups();
+    send_events();
     exit = svm_run(codes[which].code);
+    drain_events();
     print_run(series, codes[which].name, exit);
     if (exit < sizeof(seen))
         seen[exit] = 1;
@@ -365,6 +412,9 @@ void group_svm_random(void)
         return;
     hostile_seed(seed != NULL ? number(seed, NULL) : 1);
     (void)try_vmsave((u64)&own_state);
+    apic_init();
+    trap_set_hook(VECTOR_SELF, take_interrupt);
+    trap_set_hook(EXC_NMI, take_nmi);
     for (unsigned series = 0; series < SERIES; series++) {
         svm_reset();
         svm_intercept(EXIT_HLT);
@@ -381,5 +431,7 @@ void group_svm_random(void)
     for (unsigned i = 0; i < sizeof(seen); i++)
         different += seen[i];
     check("svm-random.codes", different >= CODES_AT_LEAST);
+    trap_set_hook(VECTOR_SELF, NULL);
+    trap_set_hook(EXC_NMI, NULL);
     svm_stop();
 }
