@@ -380,6 +380,9 @@ static inline unsigned shadow_index(u64 address, unsigned level)
 
 /* L1's address of the entry from which entry `slot` of a page of kind TABLE is made. */
 u64 shadow_source_address(const struct shadow *shadow, const struct shadow_page *page, unsigned slot);
+/* Is that entry of L1's not `expected` any more? */
+bool shadow_source_changed(const struct shadow *shadow, const struct shadow_page *page, unsigned slot,
+                           u64 expected);
 /*
  * Drops the entries of the root whose L1 entries have changed before the call. The root is pinned by this
  * CPU; not in a section.

@@ -194,6 +194,20 @@ static u32 right_child(const struct shadow *shadow, u64 entry, const struct shad
                                                                                          : SHADOW_NONE;
 }
 
+/*
+ * The page is new, and so may be the watch on its table: until then nobody has seen what L1 wrote there. An
+ * INVEPT that came before, and has not waited for this fault, does not allow what has been read before it.
+ */
+static bool is_outrun(const struct shadow *shadow, struct shadow_fill *fill, u32 number)
+{
+    const struct shadow_page *page = &shadow->pages[number];
+
+    fill->changed = true;
+    return page->identity.kind == SHADOW_TABLE &&
+           shadow_source_changed(shadow, page, shadow_index(fill->address, page->level),
+                                 fill->walk->entry[page->level].value);
+}
+
 /* The link from *page at its level; *page becomes the one below. */
 static enum shadow_laid lay_link(struct shadow *shadow, struct shadow_state *cpu, struct shadow_fill *fill,
                                  u32 *page)
@@ -219,7 +233,8 @@ static enum shadow_laid lay_link(struct shadow *shadow, struct shadow_state *cpu
     atomic_poke(&shadow->pages[child].used, atomic_peek(&shadow->clock));
     u64 now = compose_link(&shadow->format, shadow_table_address(shadow, child),
                            level_rights(fill, &shadow->pages[*page]));
-    enum shadow_laid laid = put(shadow, fill, *page, slot, old, now);
+    enum shadow_laid laid =
+        made && is_outrun(shadow, fill, child) ? SHADOW_RACED : put(shadow, fill, *page, slot, old, now);
     if (made && laid != SHADOW_LAID)
         shadow_retire(shadow, child);
     *page = child;

@@ -18,7 +18,7 @@ u64 shadow_source_address(const struct shadow *shadow, const struct shadow_page 
     return page->identity.source + index * sizeof(u32);
 }
 
-static bool source_changed(const struct shadow *shadow, const struct shadow_page *page, unsigned slot,
+bool shadow_source_changed(const struct shadow *shadow, const struct shadow_page *page, unsigned slot,
                            u64 expected)
 {
     const struct paging_memory *memory = shadow->config.memory;
@@ -92,7 +92,7 @@ static __attribute__((noinline)) void compare_group(struct shadow *shadow, struc
 
     for (unsigned slot = first; slot < first + GROUP; slot++) {
         u64 entry = atomic_acquire(&table[slot]);
-        if (!slot_present(entry) || !source_changed(shadow, page, slot, atomic_peek(&snapshot[slot])))
+        if (!slot_present(entry) || !shadow_source_changed(shadow, page, slot, atomic_peek(&snapshot[slot])))
             continue;
         cpu->statistics.entries_dropped += shadow_entry_drop(shadow, number, slot, entry);
     }
@@ -330,7 +330,7 @@ static __attribute__((noinline)) void put_to_sleep(struct shadow *shadow, struct
 }
 
 /* There is nothing to wait for: the look that the watch comes from has waited for those who knew what was in
- * L1's tables before. */
+ * L1's tables before; and who makes a table known reads its entry again. */
 bool shadow_is_unchanged(struct shadow *shadow, struct shadow_state *cpu, const struct shadow_root *root)
 {
     struct shadow_watch *watch = &cpu->watch;

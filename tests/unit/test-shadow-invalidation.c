@@ -139,6 +139,21 @@ static void quiet_tables_sleep_until_their_first_write(void **state)
     assert_int_equal(run(0, final_read), SHADOW_REFLECT);
 }
 
+/* It sets no flag, and needs no violation. */
+static void what_umbra_writes_while_they_sleep_is_found(void **state)
+{
+    (void)state;
+    start_with_page_in_use();
+    for (unsigned i = 0; i < 4; i++)
+        run_l1_and_invalidate();
+    u64 where = entry_at(0, 0, 1);
+    assert_true((tdp_lookup(&world.tdp, gpa(where)).entry & TDP_ASLEEP) != 0);
+    world_store(where, 0);
+    shadow_wrote(world.shadow, gpa(where), 1);
+    run_l1_and_invalidate();
+    assert_int_equal(run(0, final_read), SHADOW_REFLECT);
+}
+
 /* L2 may write to a page before L1 makes it a table: its writes come through the shadow, where Umbra's map
  * sees nothing. */
 static void tables_that_l2_can_write_are_compared(void **state)
@@ -207,6 +222,7 @@ int main(void)
         cmocka_unit_test(each_asid_is_flushed_for_itself),
         cmocka_unit_test(writes_that_set_no_flag_are_found),
         cmocka_unit_test(quiet_tables_sleep_until_their_first_write),
+        cmocka_unit_test(what_umbra_writes_while_they_sleep_is_found),
         cmocka_unit_test(tables_that_l2_can_write_are_compared),
         cmocka_unit_test(tables_that_l2_comes_to_write_are_compared),
     };

@@ -31,7 +31,7 @@ static struct world_plan plan;
 static u64 where[2];   /* L1's leaves for pages 0 and 1 */
 static unsigned wrong; /* L2 has reached what it may not */
 static u64 shootdowns; /* before the CPUs ran */
-static bool starts_asleep, starts_writable;
+static bool starts_asleep, starts_writable, never_sleeps;
 static unsigned were_asleep;
 
 /* --- the CPUs --- */
@@ -146,6 +146,7 @@ static void prepare(void)
 /* Page 0 is in the shadow, and CPU 0 knows that L1's tables have not changed since. */
 static void prepare_watch(void)
 {
+    plan.quiet = never_sleeps ? 0 : 1;
     prepare();
     faults(0, 0);
     enters(1);
@@ -243,7 +244,6 @@ static void run_with_both(const struct two_cpus *cpus, unsigned stride, void (*b
     for (unsigned vendor = 0; vendor < 2; vendor++) {
         plan = vendor == 0 ? ept_plan : npt_plan;
         plan.pages = SHADOW_PAGES_MIN;
-        plan.quiet = 1;
         plan.window = true;
         plan.shoot_down = shoot_down;
         wrong = were_asleep = 0;
@@ -270,13 +270,16 @@ static void a_fault_that_has_read_the_old_entry_is_waited_for(void **state)
 
     (void)state;
     run_with_both(&cpus, 1, prepare_tables, nothing_old_is_reached);
+    /* Its table is not even tracked yet. */
+    run_with_both(&cpus, 8, prepare, nothing_old_is_reached);
 }
 
 static void run_with_watch(const struct two_cpus *cpus, void (*check)(void))
 {
-    for (unsigned variant = 0; variant < 3; variant++) {
+    for (unsigned variant = 0; variant < 4; variant++) {
         starts_asleep = variant == 1;
         starts_writable = variant == 2;
+        never_sleeps = variant == 3;
         run_with_both(cpus, 1, prepare_watch, check);
     }
 }

@@ -2,7 +2,8 @@
 /*
  * Two CPUs, of which one runs at a time, so that a race comes out the same each time. Each is a thread; where
  * one stops and the other goes on is told in steps, which are the atomic operations of a program that is
- * built with tests/unit/stepped/arch/atomic.h. Memory is sequentially consistent.
+ * built with tests/unit/stepped/arch/atomic.h; of one that is in a long loop, the first few times. Memory is
+ * sequentially consistent.
  */
 #ifndef UMBRA_TESTS_UNIT_TWO_CPUS_H
 #define UMBRA_TESTS_UNIT_TWO_CPUS_H
