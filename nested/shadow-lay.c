@@ -164,6 +164,12 @@ static enum shadow_laid put(struct shadow *shadow, struct shadow_fill *fill, u32
     u64 *entry = &shadow_table(shadow, page)[slot], *snapshot = &shadow_snapshot(shadow, page)[slot];
     u64 source = fill->walk->entry[shadow->pages[page].level].value;
 
+    /* Until the table was known, nobody has seen what L1 wrote there: an INVEPT that came before, and has not
+     * waited for this fault, does not allow what was read before it. */
+    if (table && shadow_source_changed(shadow, &shadow->pages[page], slot, source)) {
+        fill->changed = true;
+        return SHADOW_RACED;
+    }
     if (slot_present(old)) {
         if (shadow_entry_same(&shadow->format, old, now) && (!table || atomic_peek(snapshot) == source))
             return SHADOW_LAID;
@@ -194,20 +200,6 @@ static u32 right_child(const struct shadow *shadow, u64 entry, const struct shad
                                                                                          : SHADOW_NONE;
 }
 
-/*
- * The page is new, and so may be the watch on its table: until then nobody has seen what L1 wrote there. An
- * INVEPT that came before, and has not waited for this fault, does not allow what has been read before it.
- */
-static bool is_outrun(const struct shadow *shadow, struct shadow_fill *fill, u32 number)
-{
-    const struct shadow_page *page = &shadow->pages[number];
-
-    fill->changed = true;
-    return page->identity.kind == SHADOW_TABLE &&
-           shadow_source_changed(shadow, page, shadow_index(fill->address, page->level),
-                                 fill->walk->entry[page->level].value);
-}
-
 /* The link from *page at its level; *page becomes the one below. */
 static enum shadow_laid lay_link(struct shadow *shadow, struct shadow_state *cpu, struct shadow_fill *fill,
                                  u32 *page)
@@ -233,8 +225,7 @@ static enum shadow_laid lay_link(struct shadow *shadow, struct shadow_state *cpu
     atomic_poke(&shadow->pages[child].used, atomic_peek(&shadow->clock));
     u64 now = compose_link(&shadow->format, shadow_table_address(shadow, child),
                            level_rights(fill, &shadow->pages[*page]));
-    enum shadow_laid laid =
-        made && is_outrun(shadow, fill, child) ? SHADOW_RACED : put(shadow, fill, *page, slot, old, now);
+    enum shadow_laid laid = put(shadow, fill, *page, slot, old, now);
     if (made && laid != SHADOW_LAID)
         shadow_retire(shadow, child);
     *page = child;
