@@ -368,7 +368,7 @@ static unsigned interrupt(struct other *other, volatile unsigned *counter, u32 c
             __asm__ volatile("pause");
         if (*counter != before + 1)
             break;
-        send_count++;
+        sent++;
     }
     return sent;
 }
