@@ -2,7 +2,7 @@
 /* The halves of the benchmarks that are the same for both vendors; see tests/guest/bench.h. */
 #include "tests/guest/bench.h"
 
-u64 bench_tables[BENCH_TABLES][512] __attribute__((aligned(4096)));
+u64 bench_tables[BENCH_TABLES][512] L1_TABLE;
 u8 bench_target[2][PAGE_SIZE] __attribute__((aligned(4096)));
 
 u64 bench_exits(void)

@@ -15,6 +15,9 @@ struct l2_registers {
 extern struct l2_registers l2;
 extern u8 l2_stack[PAGE_SIZE];
 
+/* A table of L1's for L2's memory: away from whatever L2 itself writes to. */
+#define L1_TABLE __attribute__((aligned(4096), section(".bss.tables")))
+
 /* One instruction `at` after some preparation, with the vendor's call to L1 from `next` on. */
 struct l2_code {
     const u8 *start, *at, *next;

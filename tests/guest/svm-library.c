@@ -10,8 +10,8 @@
 struct vmcb vmcb PAGE_ALIGNED;
 u8 svm_host_area[PAGE_SIZE] PAGE_ALIGNED;
 u8 svm_io_map[3 * PAGE_SIZE] PAGE_ALIGNED, svm_msr_map[2 * PAGE_SIZE] PAGE_ALIGNED;
-u64 npt_pml4[512] PAGE_ALIGNED, npt_pdpt[512] PAGE_ALIGNED, npt_directory[4 * 512] PAGE_ALIGNED;
-u64 npt_window_directory[512] PAGE_ALIGNED, npt_window[512] PAGE_ALIGNED;
+u64 npt_pml4[512] L1_TABLE, npt_pdpt[512] L1_TABLE, npt_directory[4 * 512] L1_TABLE;
+u64 npt_window_directory[512] L1_TABLE, npt_window[512] L1_TABLE;
 unsigned svm_enter_flags;
 void (*svm_entry)(struct l2_registers *registers, u64 address, unsigned flags) = svm_enter;
 static u8 user_code[PAGE_SIZE] PAGE_ALIGNED, user_stack[PAGE_SIZE] PAGE_ALIGNED;

@@ -9,8 +9,8 @@
 
 u8 vmx_region[PAGE_SIZE] PAGE_ALIGNED, vmcs_region[PAGE_SIZE] PAGE_ALIGNED,
     other_region[PAGE_SIZE] PAGE_ALIGNED;
-u64 ept_pml4[512] PAGE_ALIGNED, ept_pdpt[512] PAGE_ALIGNED, ept_directory[4 * 512] PAGE_ALIGNED;
-u64 ept_window_directory[512] PAGE_ALIGNED, ept_window[512] PAGE_ALIGNED;
+u64 ept_pml4[512] L1_TABLE, ept_pdpt[512] L1_TABLE, ept_directory[4 * 512] L1_TABLE;
+u64 ept_window_directory[512] L1_TABLE, ept_window[512] L1_TABLE;
 extern u64 gdt_tss[2];
 
 static bool launched;
