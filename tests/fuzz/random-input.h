@@ -29,4 +29,10 @@ static inline bool random_chance(unsigned percent)
     return random_below(100) < percent;
 }
 
+/* The input is all there is. */
+static inline void random_seed(u64 seed)
+{
+    (void)seed;
+}
+
 #endif

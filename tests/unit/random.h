@@ -18,6 +18,13 @@ static inline u64 random_u64(void)
     return random_state;
 }
 
+/* Another sequence for each `seed`, for the file that calls it. An odd factor, so that the state does not
+ * become 0, which it would stay. */
+static inline void random_seed(u64 seed)
+{
+    random_state *= 2 * seed + 1;
+}
+
 /* 0 .. bound - 1; bound is not 0. */
 static inline u64 random_below(u64 bound)
 {

@@ -276,10 +276,9 @@ static void make_own_map(void)
     };
 }
 
-/* An odd factor, so that the state does not become 0, which it would stay. */
 void world_seed(u64 seed)
 {
-    random_state *= 2 * seed + 1;
+    random_seed(seed);
 }
 
 void world_make(const struct world_plan *plan)
