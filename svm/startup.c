@@ -30,7 +30,8 @@ enum { WRITES_WITHOUT_SIPI = 1 << 14 };
 static unsigned expected; /* CPUs that expect a SIPI */
 static unsigned opened;   /* CPUs that step over an access to the APIC's page */
 static bool hooked;
-static u32 futile_writes; /* that the hook has caught since a CPU last began or ceased to expect a SIPI */
+static u32 futile_writes; /* that the hook has caught since a CPU last began or ceased to expect a SIPI;
+                             counted without the lock */
 static u64 page;          /* of the local APICs; all are at the same address, which they keep */
 
 /* What CPUs tell each other of SIPIs; taken with GIF clear, or by the NMI handler. */
