@@ -15,9 +15,11 @@ WARNINGS := -Wall -Wextra -Wconversion -Wshadow -Wcast-qual -Wstrict-prototypes 
 CFLAGS   := -std=c17 -O2 -g -m64 -ffreestanding -mgeneral-regs-only -mno-red-zone -mcmodel=kernel -fno-pic \
             -fno-stack-protector -fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fno-common \
             -fno-tree-loop-distribute-patterns -fno-strict-aliasing -fno-align-loops -fno-align-jumps -ffunction-sections -fcf-protection=none $(WARNINGS) -I. -I$(BUILD)
-# What runs at boot or once before a death is made for size: the image has a budget, and the exit path needs the room.
+# What runs at boot, once before a death, or at rare exits is made for size: the image has a budget, and the other exits need the room.
 COLD     := $(filter boot/% drivers/% %/setup.c %/dump.c %-name.c %/capability.c %-capability.c,$(wildcard */*.c)) \
-            arch/format.c arch/log.c mm/memmap.c mm/mtrr.c
+            $(addprefix arch/,decode.c exception.c format.c log.c) $(addprefix mm/,memmap.c mtrr.c own-tables.c) \
+            $(addprefix vcpu/,msr-policy.c shootdown.c violation.c) $(addprefix vmx/,control-registers.c guest-state.c) \
+            $(addprefix svm/,startup.c step.c) nested/vmx-msr.c
 LDFLAGS  := -nostdlib -static -no-pie -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,--build-id=none -Wl,--gc-sections
 
 # --- the hypervisor -------------------------------------------------------------------------------------------------------

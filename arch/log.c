@@ -24,7 +24,7 @@ static struct {
     bool always;
 } sinks[LOG_SINKS];
 
-static enum log_level log_threshold = LOG_INFO;
+static enum log_level log_threshold;
 static bool log_is_quiet;
 
 void (*fatal_stop_hook)(void), (*fatal_hook)(void);

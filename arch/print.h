@@ -28,7 +28,7 @@ size_t format_va(char *buffer, size_t size, const char *fmt, va_list args);
 /* One line, without prefix and newline: `umbra: ` and the line end are added here. */
 void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Lines above this level are dropped; LOG_INFO at the start. */
+/* Lines above this level are dropped; before the first call, all but errors. */
 void log_set_level(enum log_level level);
 
 /*

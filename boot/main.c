@@ -142,7 +142,6 @@ static void run_guest(void)
     die_if(vendor->prepare(vcpu, &start));
     if (machine.nested)
         die_if(nested_start(vcpu));
-    accounting_reason_name = vendor->reason_name;
     fatal_stop_hook = processors_stop_others;
     fatal_hook = processors_report_death;
     log_info("up in %lu TSC ticks: the guest starts at %lx, %lu KByte of Umbra's memory are free",
@@ -157,6 +156,7 @@ void boot_main(u32 magic, u32 physical)
     struct tdp_config config = {0};
 
     entry_tsc = read_tsc();
+    direct_map_base = LAYOUT_DIRECT_MAP;
     serial_init(SERIAL_COM1, SERIAL_BAUD_MAX);
     load_boot_tables();
     read_loader(magic, physical);

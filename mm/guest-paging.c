@@ -64,18 +64,19 @@ static bool writable(const struct paging_memory *memory, gpa_t address, size_t b
     return memmap_guest_owns(address, bytes);
 }
 
-struct paging_memory guest_paging_memory = {
-    .load = load,
-    .compare_exchange = compare_exchange,
-    .read = read,
-    .write = write,
-    .writable = writable,
-};
+struct paging_memory guest_paging_memory;
 
 void guest_paging_settled(void)
 {
     u64 start = 0, end = 0;
 
+    guest_paging_memory = (struct paging_memory){
+        .load = load,
+        .compare_exchange = compare_exchange,
+        .read = read,
+        .write = write,
+        .writable = writable,
+    };
     for (unsigned i = 0; i < guest_memmap.count; i++) {
         const struct mem_range *range = &guest_memmap.range[i];
         if (range->type == MEM_RAM && range->end - range->start > end - start &&

@@ -2,6 +2,4 @@
 /* The hypervisor's own window to physical memory; host tests define theirs. */
 #include "mm/phys.h"
 
-#include "arch/layout.h"
-
-u64 direct_map_base = LAYOUT_DIRECT_MAP;
+u64 direct_map_base;

@@ -2,7 +2,6 @@
 /* Chooses the vendor's nested virtualization; see nested/nested.h. */
 #include "nested/nested.h"
 
-#include "mm/guest-paging.h"
 #include "nested/svm-nested.h"
 #include "nested/vmx-nested.h"
 #include "vcpu/shootdown.h"
@@ -18,7 +17,6 @@ void nested_shoot_down(void *owner)
 
 const char *nested_start(struct vcpu *vcpu)
 {
-    guest_paging_settled();
     bool done = machine.tdp.config.format == TDP_EPT ? nested_vmx_init(vcpu) : nested_svm_init(vcpu);
     if (!done)
         return "Umbra's memory pool is too small for nested virtualization: give the machine more memory, or "

@@ -28,8 +28,9 @@ static void show_svm(u32 leaf, u32 subleaf, struct cpuid_regs *regs)
         *regs = svm_capability_leaf(cpuid(CPUID_SVM, 0), machine.mode_based_execute);
 }
 
-static struct nested_hooks hooks = {
+static const struct nested_hooks hooks = {
     .instruction = nested_svm_instruction,
+    .svm_l1_exit = nested_svm_l1_exits,
     .svm_l2_exit = nested_svm_l2_exit,
     .msr_read = nested_svm_read_msr,
     .msr_write = nested_svm_write_msr,
@@ -88,7 +89,6 @@ bool nested_svm_init(struct vcpu *vcpu)
     nested->v_intr_for_l2 = svm_v_intr_for_l2(svm_features.virtual_gif, svm_features.virtual_nmi);
     nested->lbr_control_for_l2 =
         svm_lbr_control_for_l2(svm_features.lbr_virtualization, svm_features.virtual_vmload);
-    memcpy(hooks.svm_l1_exit, nested_svm_l1_exits, sizeof(hooks.svm_l1_exit));
     nested_hooks = &hooks;
     return nested_svm_translation_init(vcpu);
 }

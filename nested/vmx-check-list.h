@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The checks of a VM entry by name: X(name, section, text) for each, where `section` is of SDM vol. 3C and
- * `text` says what must hold. In the manual's order.
+ * The checks of a VM entry by name: X(name, section, rule) for each, where `section` is of SDM vol. 3C and
+ * `rule` says what must hold. In the manual's order.
  */
 #ifndef UMBRA_NESTED_VMX_CHECK_LIST_H
 #define UMBRA_NESTED_VMX_CHECK_LIST_H

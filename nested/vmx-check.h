@@ -2,7 +2,7 @@
 /*
  * The checks that VM entry makes before it loads anything (SDM vol. 3C 27.2 and 27.3.1), over a vmcs12 that
  * is already in Umbra's memory. Pure: memory of L1 is read through an accessor, nothing is changed. What each
- * check says is in the table of vmx-check-name.c, under the name that is returned.
+ * check says is in the table of vmx-check-text.c, under the name that is returned.
  */
 #ifndef UMBRA_NESTED_VMX_CHECK_H
 #define UMBRA_NESTED_VMX_CHECK_H
@@ -14,7 +14,7 @@
 
 enum vmx_check {
     VMX_CHECK_OK,
-#define UMBRA_VMX_CHECK(name, section, text) VMX_CHECK_##name,
+#define UMBRA_VMX_CHECK(name, section, rule) VMX_CHECK_##name,
     VMX_CHECK_LIST(UMBRA_VMX_CHECK)
 #undef UMBRA_VMX_CHECK
         VMX_CHECKS,
@@ -59,11 +59,11 @@ enum vmx_check vmx_check_segments(const struct vmx_check_input *input);
 /* SDM vol. 3C 27.8: 0, 2 (PDPTEs) or 4 (VMCS link pointer). */
 u64 vmx_check_qualification(enum vmx_check check);
 
-/* The check's name, the manual's section and what must hold, for debug logs. */
-struct vmx_check_name {
-    const char *name, *section, *text;
+/* The section of SDM vol. 3C and what must hold, for debug logs. */
+struct vmx_check_text {
+    const char *section, *rule;
 };
-const struct vmx_check_name *vmx_check_name(enum vmx_check check);
+const struct vmx_check_text *vmx_check_text(enum vmx_check check);
 
 /*
  * Would a VM entry with this EPTP pass (27.2.1.1)? Also INVEPT's check (SDM vol. 3D 31.3).

@@ -14,9 +14,9 @@
 
 static void log_check(enum vmx_check check)
 {
-    const struct vmx_check_name *name = vmx_check_name(check);
+    const struct vmx_check_text *text = vmx_check_text(check);
 
-    log_debug("L1's VM entry fails the check %s (SDM vol. 3C %s): %s", name->name, name->section, name->text);
+    log_debug("L1's VM entry fails a check of SDM vol. 3C %s: %s", text->section, text->rule);
 }
 
 /* Have the checks of these groups passed with exactly the current content? */

@@ -6,14 +6,7 @@
 #include "vcpu/accounting.h"
 
 #include "arch/print.h"
-
-static const char *no_name(u32 reason)
-{
-    (void)reason;
-    return "unknown";
-}
-
-const char *(*accounting_reason_name)(u32 reason) = no_name;
+#include "vcpu/vendor.h"
 
 static void print_counters(const struct accounting *accounting)
 {
@@ -21,7 +14,7 @@ static void print_counters(const struct accounting *accounting)
               accounting->umbra_memory_accesses, accounting->denied_msrs);
     for (u32 reason = 0; reason < ACCOUNTING_REASONS; reason++) {
         if (accounting->count[reason] != 0)
-            log_error("%10lu %s", accounting->count[reason], accounting_reason_name(reason));
+            log_error("%10lu %s", accounting->count[reason], machine.vendor->reason_name(reason));
     }
 }
 
@@ -36,6 +29,6 @@ void accounting_print(const struct accounting *accounting, unsigned lines)
     for (u64 i = accounting->exits - shown; i != accounting->exits; i++) {
         const struct trace_entry *entry = &accounting->ring[i % ACCOUNTING_RING];
         log_error("%016lx %016lx %016lx %s", entry->tsc, entry->rip, entry->qualification,
-                  accounting_reason_name(entry->reason));
+                  machine.vendor->reason_name(entry->reason));
     }
 }

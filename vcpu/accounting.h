@@ -38,10 +38,7 @@ static inline void account_exit(struct accounting *accounting, u32 reason, u64 t
     accounting->count[reason]++;
 }
 
-/* The manual's name of a reason, set by the vendor at boot; "unknown" for a hole. */
-extern const char *(*accounting_reason_name)(u32 reason);
-
-/* Prints counters, and the last `lines` ring entries, oldest first. */
+/* Prints counters, and the last `lines` ring entries, oldest first, with machine.vendor's names. */
 void accounting_print(const struct accounting *accounting, unsigned lines);
 
 #endif

@@ -36,8 +36,8 @@ enum msr_vendor { MSR_INTEL = 1, MSR_AMD = 2, MSR_BOTH = MSR_INTEL | MSR_AMD };
 
 struct msr_policy_row {
     u32 first, last; /* MSR numbers, both included */
-    enum msr_vendor vendor;
-    enum msr_rule read, write;
+    u8 vendor;       /* enum msr_vendor */
+    u8 read, write;  /* enum msr_rule */
     const char *reason;
 };
 

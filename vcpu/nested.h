@@ -30,7 +30,7 @@ struct nested_hooks {
      * follow it. They do all that is to be done at an exit, and may leave it to svm_exit_general() or
      * svm_l2_exit_ends(). For L1 no step of Umbra's or the like is going on.
      */
-    void (*svm_l1_exit[NESTED_SVM_L1_EXITS])(struct vcpu *vcpu);
+    void (*const *svm_l1_exit)(struct vcpu *vcpu); /* NESTED_SVM_L1_EXITS of them */
     void (*svm_l2_exit)(struct vcpu *vcpu, u32 index);
     /*
      * VMX: an entry to L2 failed early with this VM-instruction error, so that no exit happened: L1 is told,

@@ -32,12 +32,12 @@ static int set_up(void **state)
     assert_non_null(arena);
     memset(arena, 0, ARENA_BYTES);
     direct_map_base = (u64)(uintptr_t)arena;
-    guest_paging_memory.window_bytes = 0;
     guest_memmap.count = 0;
     assert_int_equal(memmap_add(&guest_memmap, 0, HOLE_START, MEM_RAM), MEMMAP_OK);
     assert_int_equal(memmap_add(&guest_memmap, HOLE_START, ARENA_BYTES - HOLE_START, MEM_RESERVED),
                      MEMMAP_OK);
     umbra_region = (struct mem_range){.start = UMBRA_START, .end = UMBRA_END, .type = MEM_RESERVED};
+    guest_paging_settled();
     return 0;
 }
 

@@ -253,7 +253,7 @@ static void expect(const struct check_case *check_case, enum vmx_check expected)
     enum vmx_check found = check_case_run(check_case);
 
     if (found != expected)
-        fail_msg("found %s, expected %s", vmx_check_name(found)->name, vmx_check_name(expected)->name);
+        fail_msg("found %s, expected %s", vmx_check_text(found)->rule, vmx_check_text(expected)->rule);
 }
 
 /* What a CPU does not offer. */

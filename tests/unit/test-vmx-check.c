@@ -26,7 +26,7 @@ static void expect(const struct check_case *check_case, enum vmx_check expected,
     seen[expected] = true;
     if (found != expected)
         fail_msg("%s (%llx): found %s, expected %s", what, (unsigned long long)detail,
-                 vmx_check_name(found)->name, vmx_check_name(expected)->name);
+                 vmx_check_text(found)->rule, vmx_check_text(expected)->rule);
 }
 
 /* --- single cases --- */
@@ -653,7 +653,7 @@ static void test_every_check_was_seen(void **state)
     (void)state;
     for (unsigned check = 0; check < VMX_CHECKS; check++) {
         if (!seen[check] && !is_shadowed(check))
-            fail_msg("no case for %s", vmx_check_name((enum vmx_check)check)->name);
+            fail_msg("no case for %s", vmx_check_text((enum vmx_check)check)->rule);
     }
     assert_true(cases > 5000);
 }
