@@ -463,17 +463,3 @@ enum decode_status decode_instruction(const u8 *bytes, size_t count, enum decode
     insn->length = cursor.at;
     return cursor.status;
 }
-
-u64 decode_memory_offset(const struct instruction *insn, const u64 regs[16], u64 next_rip)
-{
-    const struct memory_operand *memory = &insn->memory;
-    u64 offset = (u64)memory->displacement;
-
-    if (memory->rip_relative)
-        offset += next_rip;
-    if (memory->base != REGISTER_NONE)
-        offset += regs[memory->base];
-    if (memory->index != REGISTER_NONE)
-        offset += regs[memory->index] * memory->scale;
-    return offset & BITS(8 * insn->address_bytes - 1, 0);
-}

@@ -110,12 +110,4 @@ struct instruction {
 enum decode_status decode_instruction(const u8 *bytes, size_t count, enum decode_mode mode,
                                       struct instruction *insn);
 
-/*
- * The effective address of insn's memory operand, which must be present: the offset in the segment, before
- * the segment base is added, truncated to the address size. regs holds the 16 general-purpose registers in
- * hardware order (outside 64-bit mode the upper entries and halves do not matter); next_rip is the RIP of the
- * instruction plus its length. SDM volume 1, section 3.7.5.
- */
-u64 decode_memory_offset(const struct instruction *insn, const u64 regs[16], u64 next_rip);
-
 #endif

@@ -26,7 +26,7 @@ void *memmove(void *dst, const void *src, size_t bytes)
     const char *from = (const char *)src + bytes - 1;
     size_t words = bytes / 8, rest = bytes % 8;
     __asm__ volatile("std; rep movsb; sub $7, %0; sub $7, %1; mov %3, %2; rep movsq; cld"
-                     : "+D"(to), "+S"(from), "+c"(rest)
+                     : "+&D"(to), "+&S"(from), "+&c"(rest)
                      : "r"(words)
                      : "memory", "cc");
     return dst;
@@ -66,18 +66,4 @@ size_t strnlen(const char *s, size_t limit)
     while (length < limit && s[length] != '\0')
         length++;
     return length;
-}
-
-int strncmp(const char *a, const char *b, size_t limit)
-{
-    for (size_t i = 0; i < limit; i++) {
-        if (a[i] != b[i] || a[i] == '\0')
-            return (u8)a[i] - (u8)b[i];
-    }
-    return 0;
-}
-
-int strcmp(const char *a, const char *b)
-{
-    return strncmp(a, b, SIZE_MAX);
 }

@@ -11,7 +11,5 @@ void *memset(void *dst, int value, size_t bytes);
 int memcmp(const void *a, const void *b, size_t bytes);
 size_t strlen(const char *s);
 size_t strnlen(const char *s, size_t limit);
-int strcmp(const char *a, const char *b);
-int strncmp(const char *a, const char *b, size_t limit);
 
 #endif

@@ -112,19 +112,3 @@ enum walk_status walk_and_mark(const struct paging *paging, const struct paging_
         return status;
     return mark(paging, memory, root, address, access, result);
 }
-
-bool walk_unchanged(const struct paging *paging, const struct paging_memory *memory, const struct walk *walk)
-{
-    enum paging_format_id format = role_format(paging->role);
-    u64 now;
-
-    for (unsigned level = walk->level; level != 0 && level <= walk->root_level; level++) {
-        const struct walk_entry *entry = &walk->entry[level];
-
-        if (entry->address == WALK_NO_ADDRESS)
-            continue;
-        if (walk_load_entry(memory, format, entry->address, &now) != MEMORY_OK || now != entry->value)
-            return false;
-    }
-    return true;
-}

@@ -65,9 +65,6 @@ enum walk_status walk(const struct paging *paging, const struct paging_memory *m
 enum walk_status walk_and_mark(const struct paging *paging, const struct paging_memory *memory, u64 root,
                                u64 address, unsigned access, struct walk *result);
 
-/* Do all entries of a successful walk still have the value that it saw? (A PDPTE of registers: yes.) */
-bool walk_unchanged(const struct paging *paging, const struct paging_memory *memory, const struct walk *walk);
-
 /* A guest's translation in two stages. */
 struct walk_2d_tables {
     const struct paging *guest; /* first stage: a guest format, PAGING_NONE included */

@@ -25,7 +25,6 @@ static enum decode_status decode_exactly(const u8 *bytes, size_t count, enum dec
 static void check_instruction(const u8 *bytes, size_t count, enum decode_mode mode,
                               const struct instruction *insn)
 {
-    const u64 registers[16] = {1, 2, 3};
     struct instruction again;
 
     if (insn->length == 0 || insn->length > count || insn->length > INSTRUCTION_MAX_BYTES)
@@ -33,8 +32,6 @@ static void check_instruction(const u8 *bytes, size_t count, enum decode_mode mo
     if (decode_exactly(bytes, insn->length, mode, &again) != DECODE_OK ||
         memcmp(insn, &again, sizeof(again)) != 0)
         fuzz_crash("bytes behind the instruction matter");
-    if (insn->memory.present)
-        (void)decode_memory_offset(insn, registers, insn->length);
     for (size_t shorter = 0; shorter < insn->length; shorter++)
         if (decode_exactly(bytes, shorter, mode, &again) != DECODE_NEED_MORE)
             fuzz_crash("a part of an instruction is one");

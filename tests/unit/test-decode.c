@@ -470,38 +470,6 @@ static void length_limit(void **state)
     }
 }
 
-static void memory_offset(void **state)
-{
-    u64 regs[GPR_COUNT];
-    struct instruction insn;
-
-    (void)state;
-    for (unsigned i = 0; i < GPR_COUNT; i++)
-        regs[i] = 0xFFFFFFFF00000000 + 0x1000 * i;
-
-    insn = DECODE(M64, 0x4B, 0x8B, 0x44, 0xED, 0x7F); /* [r13+r13*8+0x7f] */
-    assert_int_equal(decode_memory_offset(&insn, regs, 0), regs[13] * 9 + 0x7F);
-    insn = DECODE(M64, 0x67, 0x8B, 0x43, 0xFF); /* [ebx-1] */
-    assert_int_equal(decode_memory_offset(&insn, regs, 0), 0x2FFF);
-    insn = DECODE(M64, 0x67, 0x8B, 0x40, 0xFF); /* [eax-1] wraps in 32 bits */
-    assert_int_equal(decode_memory_offset(&insn, regs, 0), 0xFFFFFFFF);
-    insn = DECODE(M64, 0x8B, 0x05, 0xF0, 0xFF, 0xFF, 0xFF); /* [rip-16] */
-    assert_int_equal(decode_memory_offset(&insn, regs, 0xFFFF800000001006), 0xFFFF800000000FF6);
-    insn = DECODE(M64, 0x67, 0x8B, 0x05, 0xF0, 0xFF, 0xFF, 0xFF); /* [eip-16] */
-    assert_int_equal(decode_memory_offset(&insn, regs, 0xFFFF800000001007), 0xFF7);
-    insn = DECODE(M64, 0x8B, 0x04, 0x25, 0, 0, 0xE0, 0xFE); /* a lone disp32 is sign-extended */
-    assert_int_equal(decode_memory_offset(&insn, regs, 0), 0xFFFFFFFFFEE00000);
-    insn = DECODE(M32, 0x8B, 0x05, 0, 0, 0xE0, 0xFE);
-    assert_int_equal(decode_memory_offset(&insn, regs, 0x1234), 0xFEE00000);
-    insn = DECODE(M64, 0xA1, 1, 2, 3, 4, 5, 6, 7, 0x88);
-    assert_int_equal(decode_memory_offset(&insn, regs, 0), 0x8807060504030201);
-
-    regs[GPR_RBX] = 0xABCDFFF0;
-    regs[GPR_RSI] = 0x20;
-    insn = DECODE(M16, 0x8B, 0x40, 0x01); /* [bx+si+1] wraps in 16 bits */
-    assert_int_equal(decode_memory_offset(&insn, regs, 0), 0x11);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -518,7 +486,6 @@ int main(void)
         cmocka_unit_test(undefined_one_byte_opcodes),
         cmocka_unit_test(undefined_opcodes),
         cmocka_unit_test(length_limit),
-        cmocka_unit_test(memory_offset),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
