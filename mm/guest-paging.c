@@ -68,7 +68,8 @@ struct paging_memory guest_paging_memory;
 
 void guest_paging_settled(void)
 {
-    u64 start = 0, end = 0;
+    u64 start = align_up(guest_main_memory.start, PAGE_SIZE);
+    u64 end = align_down(guest_main_memory.end, PAGE_SIZE);
 
     guest_paging_memory = (struct paging_memory){
         .load = load,
@@ -77,17 +78,6 @@ void guest_paging_settled(void)
         .write = write,
         .writable = writable,
     };
-    for (unsigned i = 0; i < guest_memmap.count; i++) {
-        const struct mem_range *range = &guest_memmap.range[i];
-        if (range->type == MEM_RAM && range->end - range->start > end - start &&
-            memmap_guest_owns(gpa(range->start), range->end - range->start)) {
-            start = range->start;
-            end = range->end;
-        }
-    }
-    start = align_up(start, PAGE_SIZE);
-    end = align_down(end, PAGE_SIZE);
-    if (start >= end)
-        return;
-    paging_set_window(&guest_paging_memory, phys_to_virt(hpa(start)), start, end - start);
+    if (start < end)
+        paging_set_window(&guest_paging_memory, phys_to_virt(hpa(start)), start, end - start);
 }

@@ -8,7 +8,7 @@
 
 #include "mm/paging.h"
 
-/* Its window is the guest's largest range of RAM. Constant after guest_paging_settled(). */
+/* Its window are the pages of guest_main_memory. Constant after guest_paging_settled(). */
 extern struct paging_memory guest_paging_memory;
 
 /* To be called once at boot, after memmap_guest_settled(). */

@@ -8,6 +8,7 @@
 
 struct memmap guest_memmap;
 struct mem_range umbra_region;
+struct mem_range guest_main_memory;
 
 /*
  * How little can be done with a type: of two that overlap, the higher rank wins. ACPI tables can be reclaimed
@@ -236,25 +237,21 @@ u64 memmap_ram_bytes(const struct memmap *map)
     return bytes;
 }
 
-/* The guest's largest range of RAM: where nearly all of its pages are, so that most checks are two compares.
- */
-static struct mem_range main_memory;
-
 void memmap_guest_settled(void)
 {
-    main_memory = (struct mem_range){0};
+    guest_main_memory = (struct mem_range){0};
     for (unsigned i = 0; i < guest_memmap.count; i++) {
         const struct mem_range *range = &guest_memmap.range[i];
         if (range->type == MEM_RAM && !umbra_region_overlaps(range->start, range->end - range->start) &&
-            range->end - range->start > main_memory.end - main_memory.start)
-            main_memory = *range;
+            range->end - range->start > guest_main_memory.end - guest_main_memory.start)
+            guest_main_memory = *range;
     }
 }
 
 bool memmap_guest_owns(gpa_t start, u64 bytes)
 {
-    if (start.raw >= main_memory.start && start.raw < main_memory.end && bytes != 0 &&
-        bytes <= main_memory.end - start.raw)
+    if (start.raw >= guest_main_memory.start && start.raw < guest_main_memory.end && bytes != 0 &&
+        bytes <= guest_main_memory.end - start.raw)
         return true;
     return covers_either(&guest_memmap, start.raw, bytes, MEM_RAM, MEM_ACPI) &&
            !umbra_region_overlaps(start.raw, bytes);

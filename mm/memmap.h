@@ -70,7 +70,12 @@ u64 memmap_ram_bytes(const struct memmap *map);
 /* The map that the guest is told; set once at boot. */
 extern struct memmap guest_memmap;
 
-/* To be called once, when guest_memmap and umbra_region are final: makes memmap_guest_owns() fast. */
+/*
+ * The guest's largest range of RAM: where nearly all of its pages are, so that most checks are two compares.
+ * Empty before memmap_guest_settled(), which is to be called once, when guest_memmap and umbra_region are
+ * final.
+ */
+extern struct mem_range guest_main_memory;
 void memmap_guest_settled(void);
 
 /* True if all of [start, start + bytes) is RAM or ACPI memory that belongs to the guest. */
