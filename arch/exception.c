@@ -6,6 +6,7 @@
 #include "arch/exception.h"
 
 #include "arch/cpu.h"
+#include "arch/msr.h"
 #include "arch/print.h"
 
 enum { EXCEPTION_VECTORS = 32, ENTRY_BYTES = 16 };
@@ -17,8 +18,6 @@ enum { IST_NONE = 0, IST_NMI = 1, IST_FAULT = 2 };
 #define GDT_DATA           0x00cf93000000ffffull /* present, DPL 0, data, writable, accessed */
 #define GDT_TSS_AVAILABLE  0x0000890000000000ull
 #define IDT_INTERRUPT_GATE 0x8e00u
-#define MSR_GS_BASE        0xc0000101u
-#define MSR_FS_BASE        0xc0000100u
 
 struct idt_gate {
     u16 offset_low, selector, attributes, offset_middle;

@@ -11,9 +11,8 @@
 #include "arch/types.h"
 
 /* Time */
-#define MSR_IA32_TSC          0x10u
-#define MSR_IA32_TSC_ADJUST   0x3bu
-#define MSR_IA32_TSC_DEADLINE 0x6e0u
+#define MSR_IA32_TSC        0x10u
+#define MSR_IA32_TSC_ADJUST 0x3bu
 
 /* Local APIC: SDM vol. 3A 11.4.4, 11.12; APM vol. 2 16.3, 16.9 */
 #define MSR_IA32_APIC_BASE  0x1bu
@@ -21,9 +20,6 @@
 #define IA32_APIC_BASE_EXTD BIT(10) /* x2APIC mode */
 #define IA32_APIC_BASE_EN   BIT(11)
 #define MSR_X2APIC_FIRST    0x800u
-#define MSR_X2APIC_LAST     0x8ffu
-#define MSR_X2APIC_APICID   0x802u
-#define MSR_X2APIC_EOI      0x80bu
 #define MSR_X2APIC_SVR      0x80fu
 #define MSR_X2APIC_ICR      0x830u
 
@@ -45,12 +41,10 @@
 #define MSR_IA32_PAT               0x277u
 #define MSR_IA32_MTRRCAP           0xfeu
 #define IA32_MTRRCAP_VCNT          BITS(7, 0)
-#define IA32_MTRRCAP_FIX           BIT(8)
-#define IA32_MTRRCAP_WC            BIT(10)
-#define IA32_MTRRCAP_SMRR          BIT(11)
-#define MSR_IA32_MTRR_PHYSBASE0    0x200u
+#define IA32_MTRRCAP_FIX           BIT(8)  /* the fixed-range registers exist */
+#define IA32_MTRRCAP_WC            BIT(10) /* write-combining exists */
+#define MSR_IA32_MTRR_PHYSBASE0    0x200u  /* base and mask of range n: 200H + 2n, 201H + 2n */
 #define MSR_IA32_MTRR_PHYSMASK0    0x201u
-#define MSR_IA32_MTRR_PHYS_LAST    0x23fu /* 32 pairs, the most that IA32_MTRRCAP was ever seen to allow */
 #define MSR_IA32_MTRR_FIX64K_00000 0x250u
 #define MSR_IA32_MTRR_FIX16K_80000 0x258u
 #define MSR_IA32_MTRR_FIX16K_A0000 0x259u
@@ -63,56 +57,42 @@
 #define MSR_IA32_MTRR_FIX4K_F0000  0x26eu
 #define MSR_IA32_MTRR_FIX4K_F8000  0x26fu
 #define MSR_IA32_MTRR_DEF_TYPE     0x2ffu
-#define IA32_MTRR_DEF_TYPE_FE      BIT(10)
-#define IA32_MTRR_DEF_TYPE_E       BIT(11)
+#define IA32_MTRR_DEF_TYPE_FE      BIT(10) /* fixed ranges are enabled */
+#define IA32_MTRR_DEF_TYPE_E       BIT(11) /* MTRRs are enabled; without it all memory is UC */
 
 /* Which features exist and are allowed */
 #define MSR_IA32_FEATURE_CONTROL             0x3au
 #define IA32_FEATURE_CONTROL_LOCK            BIT(0)
-#define IA32_FEATURE_CONTROL_VMX_INSIDE_SMX  BIT(1)
 #define IA32_FEATURE_CONTROL_VMX_OUTSIDE_SMX BIT(2)
 #define IA32_FEATURE_CONTROL_LMCE_ON         BIT(20)
-#define MSR_IA32_ARCH_CAPABILITIES           0x10au
 #define MSR_IA32_MISC_ENABLE                 0x1a0u
 #define IA32_MISC_ENABLE_PEBS_UNAVAILABLE    BIT(12)
 #define IA32_MISC_ENABLE_XD_DISABLE          BIT(34)
 #define MSR_IA32_XSS                         0xda0u
 #define IA32_XSS_PT                          BIT(8)
-#define IA32_XSS_CET_U                       BIT(11)
-#define IA32_XSS_CET_S                       BIT(12)
 
 /* Microcode: SDM vol. 3A 10.11; APM vol. 2 appendix A */
 #define MSR_IA32_BIOS_UPDT_TRIG 0x79u
-#define MSR_IA32_BIOS_SIGN_ID   0x8bu
 #define MSR_PATCH_LOADER        0xc0010020u
 
 /* Speculation control, SDM vol. 3A and vol. 4; APM vol. 2 3.2.9 */
 #define MSR_IA32_SPEC_CTRL 0x48u
 #define MSR_IA32_PRED_CMD  0x49u
-#define MSR_IA32_FLUSH_CMD 0x10bu
 
 /* Debug and performance monitoring: SDM vol. 3B ch. 18 and 20; APM vol. 2 ch. 13 */
 #define MSR_IA32_DEBUGCTL           0x1d9u
 #define MSR_IA32_PERF_CAPABILITIES  0x345u
 #define IA32_PERF_CAPABILITIES_PEBS (BIT(6) | BIT(7) | BITS(11, 8) | BIT(14) | BIT(16) | BIT(17))
 #define MSR_IA32_PERF_GLOBAL_CTRL   0x38fu
-#define MSR_IA32_PEBS_ENABLE        0x3f1u
-#define MSR_IA32_DS_AREA            0x600u
-#define MSR_IA32_RTIT_CTL           0x570u
-#define MSR_IA32_LBR_CTL            0x14ceu
 
 /* Control-flow enforcement and protection keys */
-#define MSR_IA32_U_CET               0x6a0u
 #define MSR_IA32_S_CET               0x6a2u
-#define MSR_IA32_PL0_SSP             0x6a4u
-#define MSR_IA32_PL3_SSP             0x6a7u
 #define MSR_IA32_INTERRUPT_SSP_TABLE 0x6a8u
 #define MSR_IA32_PKRS                0x6e1u
 #define MSR_IA32_BNDCFGS             0xd90u
 
 /* Total memory encryption: SDM vol. 4, Intel's memory encryption technologies specification */
 #define MSR_IA32_TME_ACTIVATE        0x982u
-#define IA32_TME_ACTIVATE_LOCK       BIT(0)
 #define IA32_TME_ACTIVATE_ENABLE     BIT(1)
 #define IA32_TME_ACTIVATE_KEYID_BITS BITS(35, 32) /* so many high physical-address bits choose a key */
 
@@ -161,9 +141,7 @@
 #define TSC_RATIO_ONE      BIT(32)
 #define TSC_RATIO_RESERVED BITS(63, 40)
 #define MSR_VM_CR          0xc0010114u
-#define VM_CR_DPD          BIT(0)
 #define VM_CR_R_INIT       BIT(1)
-#define VM_CR_DIS_A20M     BIT(2)
 #define VM_CR_LOCK         BIT(3)
 #define VM_CR_SVMDIS       BIT(4)
 #define VM_CR_RESERVED     BITS(63, 5)

@@ -9,7 +9,7 @@
 #include "mm/own-tables.h"
 #include "mm/phys.h"
 
-/* The pool's share of RAM and its bounds: DESIGN.md section 7. */
+/* The pool's share of RAM and its bounds: docs/architecture.md, "How it boots". */
 enum { POOL_DIVISOR = 100 };
 #define POOL_MIN MIB(3)
 #define POOL_MAX MIB(64)

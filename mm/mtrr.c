@@ -5,21 +5,14 @@
  */
 #include "mm/mtrr.h"
 
-/* MSR numbers: SDM vol. 4 table 2-2; layouts: SDM vol. 3A 12.11.1 and 12.11.2. */
-#define MSR_MTRRCAP        0xfeu
-#define MSR_MTRR_PHYSBASE0 0x200u /* base and mask of range n: 200H + 2n, 201H + 2n */
-#define MSR_MTRR_DEF_TYPE  0x2ffu
+#include "arch/msr.h"
 
-#define CAP_FIX            BIT(8)  /* the fixed-range registers exist */
-#define CAP_WC             BIT(10) /* write-combining exists */
+/* Layouts: SDM vol. 3A 12.11.1 and 12.11.2. */
+#define DEF_TYPE_RESERVED (BITS(63, 12) | BITS(9, 8))
 
-#define DEF_TYPE_FE        BIT(10) /* fixed ranges are enabled */
-#define DEF_TYPE_E         BIT(11) /* MTRRs are enabled; without it all memory is UC */
-#define DEF_TYPE_RESERVED  (BITS(63, 12) | BITS(9, 8))
-
-#define PHYSBASE_RESERVED  BITS(11, 8)
-#define PHYSMASK_VALID     BIT(11)
-#define PHYSMASK_RESERVED  BITS(10, 0)
+#define PHYSBASE_RESERVED BITS(11, 8)
+#define PHYSMASK_VALID    BIT(11)
+#define PHYSMASK_RESERVED BITS(10, 0)
 
 /* Each fixed-range register describes eight consecutive sub-ranges, lowest in the low byte: SDM vol. 3A table
  * 12-9. */
@@ -28,9 +21,12 @@ static const struct fixed_range {
     u32 start;
     u32 granule; /* bytes per sub-range */
 } fixed_ranges[MTRR_FIXED_COUNT] = {
-    {0x250, 0x00000, 0x10000}, {0x258, 0x80000, 0x4000}, {0x259, 0xa0000, 0x4000}, {0x268, 0xc0000, 0x1000},
-    {0x269, 0xc8000, 0x1000},  {0x26a, 0xd0000, 0x1000}, {0x26b, 0xd8000, 0x1000}, {0x26c, 0xe0000, 0x1000},
-    {0x26d, 0xe8000, 0x1000},  {0x26e, 0xf0000, 0x1000}, {0x26f, 0xf8000, 0x1000},
+    {MSR_IA32_MTRR_FIX64K_00000, 0x00000, 0x10000}, {MSR_IA32_MTRR_FIX16K_80000, 0x80000, 0x4000},
+    {MSR_IA32_MTRR_FIX16K_A0000, 0xa0000, 0x4000},  {MSR_IA32_MTRR_FIX4K_C0000, 0xc0000, 0x1000},
+    {MSR_IA32_MTRR_FIX4K_C8000, 0xc8000, 0x1000},   {MSR_IA32_MTRR_FIX4K_D0000, 0xd0000, 0x1000},
+    {MSR_IA32_MTRR_FIX4K_D8000, 0xd8000, 0x1000},   {MSR_IA32_MTRR_FIX4K_E0000, 0xe0000, 0x1000},
+    {MSR_IA32_MTRR_FIX4K_E8000, 0xe8000, 0x1000},   {MSR_IA32_MTRR_FIX4K_F0000, 0xf0000, 0x1000},
+    {MSR_IA32_MTRR_FIX4K_F8000, 0xf8000, 0x1000},
 };
 
 /*
@@ -49,7 +45,7 @@ static bool type_valid(const struct mtrr_state *state, u64 type)
     case MT_WB:
         return true;
     case MT_WC:
-        return (state->cap & CAP_WC) != 0;
+        return (state->cap & IA32_MTRRCAP_WC) != 0;
     default:
         return false;
     }
@@ -62,14 +58,14 @@ static u64 address_reserved(const struct mtrr_state *state)
 
 static bool is_variable(const struct mtrr_state *state, u32 msr)
 {
-    return msr >= MSR_MTRR_PHYSBASE0 && msr - MSR_MTRR_PHYSBASE0 < 2 * state->variable_count;
+    return msr >= MSR_IA32_MTRR_PHYSBASE0 && msr - MSR_IA32_MTRR_PHYSBASE0 < 2 * state->variable_count;
 }
 
 /* The index of a fixed-range register; MTRR_FIXED_COUNT if `msr` is none or the CPU has none. */
 static unsigned fixed_index(const struct mtrr_state *state, u32 msr)
 {
     unsigned i = 0;
-    if ((state->cap & CAP_FIX) == 0)
+    if ((state->cap & IA32_MTRRCAP_FIX) == 0)
         return MTRR_FIXED_COUNT;
     while (i < MTRR_FIXED_COUNT && fixed_ranges[i].msr != msr)
         i++;
@@ -78,7 +74,7 @@ static unsigned fixed_index(const struct mtrr_state *state, u32 msr)
 
 bool mtrr_owns(const struct mtrr_state *state, u32 msr)
 {
-    return msr == MSR_MTRRCAP || msr == MSR_MTRR_DEF_TYPE || is_variable(state, msr) ||
+    return msr == MSR_IA32_MTRRCAP || msr == MSR_IA32_MTRR_DEF_TYPE || is_variable(state, msr) ||
            fixed_index(state, msr) < MTRR_FIXED_COUNT;
 }
 
@@ -88,10 +84,10 @@ u64 mtrr_read(const struct mtrr_state *state, u32 msr)
     if (fixed < MTRR_FIXED_COUNT)
         return state->fixed[fixed];
     if (is_variable(state, msr)) {
-        unsigned n = (msr - MSR_MTRR_PHYSBASE0) / 2;
+        unsigned n = (msr - MSR_IA32_MTRR_PHYSBASE0) / 2;
         return (msr & 1) != 0 ? state->variable[n].mask : state->variable[n].base;
     }
-    return msr == MSR_MTRRCAP ? state->cap : msr == MSR_MTRR_DEF_TYPE ? state->def_type : 0;
+    return msr == MSR_IA32_MTRRCAP ? state->cap : msr == MSR_IA32_MTRR_DEF_TYPE ? state->def_type : 0;
 }
 
 static bool write_fixed(struct mtrr_state *state, unsigned index, u64 value)
@@ -106,7 +102,7 @@ static bool write_fixed(struct mtrr_state *state, unsigned index, u64 value)
 
 static bool write_variable(struct mtrr_state *state, u32 msr, u64 value)
 {
-    unsigned n = (msr - MSR_MTRR_PHYSBASE0) / 2;
+    unsigned n = (msr - MSR_IA32_MTRR_PHYSBASE0) / 2;
     if ((value & address_reserved(state)) != 0)
         return false;
     if ((msr & 1) != 0) {
@@ -128,7 +124,7 @@ bool mtrr_write(struct mtrr_state *state, u32 msr, u64 value)
         return write_fixed(state, fixed, value);
     if (is_variable(state, msr))
         return write_variable(state, msr, value);
-    if (msr != MSR_MTRR_DEF_TYPE || (value & DEF_TYPE_RESERVED) != 0 || !type_valid(state, value & 0xff))
+    if (msr != MSR_IA32_MTRR_DEF_TYPE || (value & DEF_TYPE_RESERVED) != 0 || !type_valid(state, value & 0xff))
         return false;
     state->def_type = value;
     return true;
@@ -203,9 +199,10 @@ static enum memory_type fixed_type(const struct mtrr_state *state, u64 address, 
 /* The type at `address`; *piece_end is lowered to where another register, or another part of one, decides. */
 static enum memory_type piece_type(const struct mtrr_state *state, u64 address, u64 *piece_end)
 {
-    if ((state->def_type & DEF_TYPE_E) == 0)
+    if ((state->def_type & IA32_MTRR_DEF_TYPE_E) == 0)
         return MT_UC;
-    if ((state->def_type & DEF_TYPE_FE) != 0 && (state->cap & CAP_FIX) != 0 && address < MIB(1))
+    if ((state->def_type & IA32_MTRR_DEF_TYPE_FE) != 0 && (state->cap & IA32_MTRRCAP_FIX) != 0 &&
+        address < MIB(1))
         return fixed_type(state, address, piece_end);
     return variable_type(state, address, piece_end);
 }

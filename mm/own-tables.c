@@ -2,20 +2,8 @@
 #include "mm/own-tables.h"
 
 #include "mm/frame.h"
+#include "mm/paging-format.h"
 #include "mm/phys.h"
-
-/* Page-table entry bits, SDM vol. 3A 4.5.4. Accessed and dirty are set in advance: the CPU need never write
- * them. */
-#define PTE_P       BIT(0)
-#define PTE_W       BIT(1)
-#define PTE_PWT     BIT(3) /* with PCD: entry 3 of Umbra's PAT, uncached */
-#define PTE_PCD     BIT(4)
-#define PTE_A       BIT(5)
-#define PTE_D       BIT(6)
-#define PTE_PS      BIT(7)
-#define PTE_G       BIT(8)
-#define PTE_NX      BIT(63)
-#define PTE_ADDRESS BITS(51, 12)
 
 static u64 level_size(unsigned level)
 {
@@ -48,9 +36,9 @@ static bool map_page(struct own_tables *tables, u64 virtual, u64 physical, unsig
                 return false;
             *entry = child.raw | PTE_P | PTE_W | PTE_A;
         }
-        table = hpa(*entry & PTE_ADDRESS);
+        table = hpa(*entry & ENTRY_ADDRESS);
     }
-    *entry_at(table, virtual, level) = physical | bits | (level > 1 ? PTE_PS : 0);
+    *entry_at(table, virtual, level) = physical | bits | (level > 1 ? ENTRY_PS : 0);
     return true;
 }
 
@@ -62,13 +50,14 @@ bool own_tables_init(struct own_tables *tables, bool page_1g)
 
 bool own_tables_map(struct own_tables *tables, u64 virtual, u64 physical, u64 bytes, unsigned flags)
 {
+    /* Accessed and dirty are set in advance: the CPU need never write them. */
     u64 bits = PTE_P | PTE_A | PTE_D | PTE_G;
     if ((flags & OWN_WRITE) != 0)
         bits |= PTE_W;
     if ((flags & OWN_EXECUTE) == 0)
-        bits |= PTE_NX;
+        bits |= PTE_XD;
     if ((flags & OWN_UNCACHED) != 0)
-        bits |= PTE_PCD | PTE_PWT;
+        bits |= PTE_PCD | PTE_PWT; /* entry 3 of Umbra's PAT */
 
     while (bytes != 0) {
         unsigned level = page_level(tables, virtual, physical, bytes);

@@ -87,7 +87,7 @@ struct paging_role paging_role_guest(const struct paging_cpu *cpu, u64 cr0, u64 
 
 /*
  * NPT: the paging mode of the host (for nested guests L1) at VMRUN (APM vol. 2 15.25.3), with WP forced and
- * SMAP, PKE, CET left out (SEMANTICS section 2). With CR0.PG = 0 in the host the result is PAGING_NONE.
+ * SMAP, PKE, CET left out. With CR0.PG = 0 in the host the result is PAGING_NONE.
  */
 struct paging_role paging_role_npt(const struct paging_cpu *cpu, u64 cr0, u64 cr4, u64 efer, bool gmet);
 

@@ -23,7 +23,7 @@ struct permission {
 };
 
 /*
- * Rules, for each of the 32 access kinds and all 64 combinations of rights (SEMANTICS section 3):
+ * Rules, for each of the 32 access kinds and all 64 combinations of rights:
  *
  * Guest formats, SDM vol. 3A 4.6.1, data accesses without SHADOW_STACK:
  *   all: RIGHT_R is needed. User: RIGHT_U is needed; a write needs RIGHT_W. Supervisor: a write needs RIGHT_W

@@ -12,10 +12,11 @@
 #include "arch/atomic.h"
 #include "arch/types.h"
 #include "mm/mtrr.h"
+#include "mm/paging-format.h"
 
 enum tdp_format { TDP_EPT, TDP_NPT };
 
-/* Access vocabulary of all formats: SEMANTICS section 3. */
+/* Access vocabulary of both formats: docs/architecture.md, "Second-level tables". */
 enum tdp_access {
     TDP_R = 1,
     TDP_W = 2,
@@ -115,8 +116,7 @@ u64 *tdp_track(struct tdp *tdp, gpa_t page);
 /* Was the page of that entry written since the last clear? Accesses of Umbra and of devices do not count. */
 static inline bool tdp_is_dirty(const struct tdp *tdp, const u64 *entry)
 {
-    return (__atomic_load_n(entry, __ATOMIC_RELAXED) & (tdp->config.format == TDP_NPT ? BIT(6) : BIT(9))) !=
-           0;
+    return (atomic_peek(entry) & (tdp->config.format == TDP_NPT ? PTE_D : EPTE_D)) != 0;
 }
 
 /*

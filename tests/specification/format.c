@@ -102,7 +102,7 @@ u64 spec_entry_page_size(enum spec_format format, unsigned level)
 
 /*
  * SDM 4.3 to 4.5: bit 0. SDM 29.3.2: an EPT entry is present if any of bits 2:0 is 1, or, while MBEC is on,
- * if bit 10 is 1 (SEMANTICS 1).
+ * if bit 10 is 1.
  */
 bool spec_present(const struct spec_paging *paging, unsigned level, u64 entry)
 {

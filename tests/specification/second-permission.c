@@ -78,7 +78,7 @@ static u64 qualification_access(const struct spec_paging *ept, const struct spec
 
 /*
  * Table 28-7, bits 6:3: the AND of bits 0, 1, 2 and 10 over the entries; all 0 if one of them was not
- * present. Bit 6 is undefined without MBEC; Umbra reports 0 (SEMANTICS 1).
+ * present. Bit 6 is undefined without MBEC; Umbra reports 0.
  */
 static u64 qualification_rights(const struct spec_paging *ept, const struct spec_path *path, bool present)
 {
@@ -147,7 +147,7 @@ static enum spec_kind npt_kind(const struct spec_second_access *access)
 
 /*
  * APM 15.25.5: every nested access is a user access, so U/S (bit 2) must be 1 in every entry. With GMET
- * (15.25.13, SEMANTICS 2) reads and writes ignore U/S, and a fetch at CPL < 3 must *not* find it 1 in every
+ * (15.25.13) reads and writes ignore U/S, and a fetch at CPL < 3 must *not* find it 1 in every
  * entry.
  */
 static bool npt_mode_allowed(const struct spec_paging *npt, const struct spec_second_access *access,
@@ -173,7 +173,7 @@ bool spec_permission_npt(const struct spec_paging *npt, const struct spec_second
 
 /*
  * APM 15.25.6. P 0, W 1, RSVD 3 as in 8.4.2. U 2: 1; with GMET and outside guest-table walks, CPL = 3
- * (SEMANTICS 2). I/D 4: a fetch, if the host has CR4.SMEP = 1, or EFER.NXE = 1 with a format that has NX.
+ * (15.25.13). I/D 4: a fetch, if the host has CR4.SMEP = 1, or EFER.NXE = 1 with a format that has NX.
  * SS 6. Bit 32: the final translation; bit 33: a guest page table.
  */
 u64 spec_npf_exitinfo1(const struct spec_paging *npt, const struct spec_second_access *access, bool present,

@@ -32,7 +32,7 @@ struct spec_paging {
     u32 pkru, pkrs;
     /* EPT only (SDM 29.3, 25.6.11, appendix A.10) */
     bool page2mb, execute_only, mbec, ept_ad, supervisor_shadow_stack;
-    /* NPT only: the VMCB's GMET bit (SEMANTICS 2; APM 15.25.13) */
+    /* NPT only: the VMCB's GMET bit (APM 15.25.13) */
     bool gmet;
 };
 

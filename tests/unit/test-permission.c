@@ -473,7 +473,7 @@ static void accesses_from_exit_info(void **state)
             if (gmet != 0 && fetch)
                 assert_int_equal(fault_npf_access(info ^ 0x4, access->cpl, true), bits);
         }
-        /* A write to a read-only guest table, SEMANTICS section 2. */
+        /* A write to a read-only guest table: APM vol. 2 15.25.6. */
         assert_int_equal(fault_npf_access(0x200000007, 0, gmet != 0), ACCESS_WRITE | ACCESS_USER);
     }
 }

@@ -63,7 +63,7 @@ static void start_with(const struct tdp_config *config)
     dirtied_count = 0;
 }
 
-/* SEMANTICS sections 1 and 2, as a list of what cannot be said. */
+/* SDM vol. 3C 29.3.3.1 and APM vol. 2 15.25.13, as a list of what cannot be said. */
 static bool sayable(const struct tdp_config *config, unsigned access)
 {
     bool r = (access & TDP_R) != 0, w = (access & TDP_W) != 0;
