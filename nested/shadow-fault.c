@@ -105,28 +105,39 @@ static bool writes(unsigned access)
 
 enum l1_answer { L1_ALLOWS, L1_REFUSES, L1_LOG_FULL, L1_AGAIN };
 
+struct noting_memory {
+    struct paging_memory memory;
+    struct shadow *shadow;
+};
+
+/* Before, and in this section: who uses up the note waits for the section before he compares. */
+static enum memory_status note_and_exchange(const struct paging_memory *memory, gpa_t address, unsigned bytes,
+                                            u64 expected, u64 desired)
+{
+    struct shadow *shadow = ((const struct noting_memory *)memory)->shadow;
+
+    shadow_note_write(shadow, shadow_written_index(shadow, address.raw));
+    return shadow->config.memory->compare_exchange(shadow->config.memory, address, bytes, expected, desired);
+}
+
 /*
  * Setting flags changes what an entry means where it is at the same time an entry of another kind: of a PDPT
  * of PAE, which has no flags but reserved bits there, or of tables of another format. Umbra's map does not
  * see such writes.
  */
-static void distrust_aliases(struct shadow *shadow, const struct walk *walk)
-{
-    for (unsigned level = walk->level; level <= walk->root_level; level++)
-        shadow_note_write(shadow, shadow_written_index(shadow, walk->entry[level].address));
-}
-
 static enum walk_status mark(struct shadow *shadow, const struct shadow_root *root,
                              const struct shadow_access *access, struct walk *result)
 {
     const struct paging_memory *memory = shadow->config.memory;
     u64 pointer = root->key.pointer, address = access->address.raw;
-    enum walk_status status = walk_and_mark(&root->paging, memory, pointer, address, access->access, result);
 
-    if (status != WALK_OK || !atomic_peek(&shadow->flags_alias))
-        return status;
-    distrust_aliases(shadow, result);
-    return walk(&root->paging, memory, pointer, address, access->access, result);
+    if (!atomic_peek(&shadow->flags_alias))
+        return walk_and_mark(&root->paging, memory, pointer, address, access->access, result);
+    struct noting_memory noting = {*memory, shadow};
+    noting.memory.compare_exchange = note_and_exchange;
+    enum walk_status status =
+        walk_and_mark(&root->paging, &noting.memory, pointer, address, access->access, result);
+    return status == WALK_OK ? walk(&root->paging, memory, pointer, address, access->access, result) : status;
 }
 
 static enum l1_answer ask_l1(struct shadow *shadow, const struct shadow_root *root,

@@ -166,6 +166,21 @@ void shadow_mark_writable(struct shadow *shadow, u64 address, u64 bytes)
             set_bit(shadow, shadow->writable_2m, at, MIB(2));
 }
 
+/* In a section, as for L2, so that no other CPU acts upon a bit whose event and news an INVEPT has not waited
+ * for. */
+void shadow_will_write(struct shadow *shadow, struct shadow_cpu *storage, gpa_t address, u64 bytes)
+{
+    struct shadow_state *cpu = shadow_state_of(storage);
+    bool inside = cpu->inside % 2 != 0;
+
+    if (!inside)
+        shadow_enter(cpu);
+    for (u64 page = align_down(address.raw, PAGE_SIZE); page < address.raw + bytes; page += PAGE_SIZE)
+        shadow_mark_writable(shadow, page, PAGE_SIZE);
+    if (!inside)
+        shadow_leave(cpu);
+}
+
 /* --- slots --- */
 
 bool shadow_slot_take(const struct shadow *shadow, u64 *slot, u64 entry)

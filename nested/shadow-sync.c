@@ -271,11 +271,11 @@ void shadow_synchronise(struct shadow *shadow, struct shadow_state *cpu, struct 
 {
     /* First, so that what comes in meanwhile makes the watch void. */
     begin_watch(shadow, root, &cpu->watch);
-    u32 known = atomic_load(&shadow->news);
-    bool news = known != atomic_acquire(&root->news);
-
     cpu->statistics.synchronisations++;
     shadow_wait(shadow, cpu);
+    /* Not before: what may be written by now, and is, is no news until that CPU's section has ended. */
+    u32 known = atomic_load(&shadow->news);
+    bool news = known != atomic_acquire(&root->news);
     for (unsigned level = root->top_level; level >= 1; level--) {
         look_at_level(shadow, cpu, root, level, news);
         if (cpu->watch.owed_count == 0)
@@ -349,19 +349,4 @@ bool shadow_is_unchanged(struct shadow *shadow, struct shadow_state *cpu, const 
     if (watch->complete && ++watch->quiet == shadow->config.quiet)
         put_to_sleep(shadow, cpu);
     return watch->complete;
-}
-
-/*
- * Where no table is, none is noted. One that is tracked while this goes on is compared in any case after its
- * count was raised; the addition of nothing is one of the two that comes first.
- */
-void shadow_wrote(struct shadow *shadow, gpa_t address, u64 bytes)
-{
-    u64 last = (address.raw + bytes - 1) >> PAGE_SHIFT;
-
-    for (u64 frame = address.raw >> PAGE_SHIFT; bytes != 0 && frame <= last; frame++) {
-        u16 index = shadow_written_index(shadow, frame << PAGE_SHIFT);
-        if (atomic_add(&shadow->table_count[index], 0) != 0)
-            shadow_note_write(shadow, index);
-    }
 }

@@ -12,7 +12,8 @@
  *   outcome says.
  * - on L1's INVEPT, INVVPID, VMRUN with TLB_CONTROL, INVLPGA: the invalidation functions. They only take
  *   notes; the work is done by the next shadow_acquire(), when L1 has made all its changes.
- * - after Umbra itself wrote into L1's memory: shadow_wrote().
+ * - before Umbra itself, or the CPU by a physical address in a VMCS, writes into L1's memory:
+ *   shadow_will_write().
  *
  * Locking: none is the caller's. Any number of CPUs may be inside; struct shadow_cpu is used by its own CPU
  * only. How they keep out of each other's way: docs/nested.md, "Several CPUs".
@@ -281,9 +282,11 @@ void shadow_invalidate_linear(struct shadow_cpu *storage, u32 l1_tag);
 void shadow_follow_own_map(struct shadow *shadow, struct shadow_cpu *storage);
 
 /*
- * Umbra itself has written [address, address + bytes) of L1's memory (an operand of an emulated instruction,
- * a vmcs12): hardware sets no dirty flag for that. Cheap where no L1 table is.
+ * From now on Umbra itself (an operand of an emulated instruction, a vmcs12), or the CPU by a physical
+ * address (a virtual-APIC page), may write [address, address + bytes) of L1's memory at any time, for which
+ * hardware sets no dirty flag: tables there are always compared. To be called before the first such write;
+ * cheap from the second one on. log_dirty() may call it.
  */
-void shadow_wrote(struct shadow *shadow, gpa_t address, u64 bytes);
+void shadow_will_write(struct shadow *shadow, struct shadow_cpu *storage, gpa_t address, u64 bytes);
 
 #endif

@@ -115,7 +115,6 @@ static inline void reflect(struct vcpu *vcpu, u64 code, u64 info_1, u64 info_2)
     slot->loaded = true;
     leave_behind(slot, np, svm->vmcb01);
     back_to_l1(svm);
-    shadow_wrote(nested->shadow, gpa(slot->address), PAGE_SIZE);
 }
 
 void nested_svm_reflect(struct vcpu *vcpu, u64 code, u64 info_1, u64 info_2)
@@ -147,7 +146,6 @@ void nested_svm_refuse(struct vcpu *vcpu)
     control12->exit_info_1 = control12->exit_info_2 = 0;
     control12->exit_int_info = 0;
     control12->event_inj = 0;
-    shadow_wrote(nested->shadow, gpa(nested->slot->address), PAGE_SIZE);
     svm_release_tpr(svm_of(vcpu));
     back_to_l1(svm_of(vcpu));
     vcpu->gpr[GPR_RAX] = svm_of(vcpu)->vmcb01->save.rax;

@@ -25,12 +25,6 @@ static inline void move_switched(struct vmcb_save *to, const struct vmcb_save *f
     to->sysenter_eip = from->sysenter_eip;
 }
 
-static inline void vmsave(struct svm_vcpu *svm, const struct svm_slot *slot)
-{
-    move_switched(&slot->vmcb12->save, &svm->vmcb01->save);
-    shadow_wrote(nested_svm_of(svm->vcpu)->shadow, gpa(slot->address), PAGE_SIZE);
-}
-
 /*
  * --- the quick way: L1, CPL 0, 64-bit code, no prefix, a VMCB that was used just now ---
  * Each is a function that keeps nothing over a call, for which nothing has to be saved.
@@ -73,14 +67,14 @@ static void quick_vmload(struct vcpu *vcpu)
 
 static void quick_vmsave(struct vcpu *vcpu)
 {
-    struct svm_slot *slot = plain_operand(vcpu, SVM_INSTRUCTION_VMSAVE);
+    const struct svm_slot *slot = plain_operand(vcpu, SVM_INSTRUCTION_VMSAVE);
 
     if (slot == NULL) {
         svm_exit_general(svm_of(vcpu), VMEXIT_VMSAVE);
         return;
     }
+    move_switched(&slot->vmcb12->save, &svm_of(vcpu)->vmcb01->save);
     skip_plain(svm_of(vcpu));
-    vmsave(svm_of(vcpu), slot);
 }
 
 static void quick_vmrun(struct vcpu *vcpu)
@@ -185,7 +179,7 @@ static enum exit_action execute(struct svm_vcpu *svm, u32 code)
         move_switched(&svm->vmcb01->save, &slot->vmcb12->save);
         return EXIT_SKIP;
     case VMEXIT_VMSAVE:
-        vmsave(svm, slot);
+        move_switched(&slot->vmcb12->save, &svm->vmcb01->save);
         return EXIT_SKIP;
     default: /* VMRUN */
         svm_skip_to(svm, svm->next_rip);

@@ -16,6 +16,7 @@ static struct svm_slot *make(struct nested_svm *nested, struct svm_slot *way, u6
         return NULL;
     if (way->address != SVM_SLOT_FREE && nested->slot != way + 1)
         way++;
+    shadow_will_write(nested->shadow, &nested->shadow_cpu, gpa(address), PAGE_SIZE);
     way->address = address;
     way->vmcb12 = vmcb12;
     way->loaded = false;

@@ -27,6 +27,19 @@ enum { SHADOW_POOL_SHARE = 5, SHADOW_POOL_MAX = 4096 };
 
 static struct shadow *the_shadow;
 
+/* --- what Umbra writes for L1 --- */
+
+void nested_vmx_will_write(gpa_t address, u64 bytes)
+{
+    shadow_will_write(the_shadow, nested_vmx_shadow_cpu(this_cpu()->vcpu), address, bytes);
+}
+
+enum guest_mem_status nested_vmx_write(gpa_t address, const void *src, size_t bytes)
+{
+    nested_vmx_will_write(address, bytes);
+    return guest_write(address, src, bytes);
+}
+
 /* --- page-modification logging for L1, SDM vol. 3C 29.3.6 --- */
 
 enum { PML_ENTRIES = 512 };
@@ -46,8 +59,7 @@ static bool log_dirty(void *context, l2_gpa_t address, bool dirties)
         return true;
     gpa_t at = gpa(vmcs12->pml_address + vmcs12->pml_index * sizeof(page));
     vmcs12->pml_index--;
-    (void)guest_write(at, &page, sizeof(page));
-    shadow_wrote(the_shadow, at, sizeof(page));
+    (void)nested_vmx_write(at, &page, sizeof(page));
     return true;
 }
 
@@ -300,8 +312,7 @@ static enum exit_action raise_ve(struct vcpu *vcpu, const struct vmcs12 *vmcs12,
         .eptp_index = vmcs12->eptp_index,
     };
 
-    (void)guest_write(gpa(vmcs12->ve_information), &information, sizeof(information));
-    shadow_wrote(the_shadow, gpa(vmcs12->ve_information), sizeof(information));
+    (void)nested_vmx_write(gpa(vmcs12->ve_information), &information, sizeof(information));
     if ((qualification & FAULT_NMI_UNBLOCKED) != 0)
         vmx_restore_events(qualification);
     return l2_exception(vcpu, EXC_VE, false, 0);

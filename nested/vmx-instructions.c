@@ -104,12 +104,6 @@ static u32 revision_at(u64 region)
     return revision;
 }
 
-static void write_region(u64 address, const void *src, size_t bytes)
-{
-    if (guest_write(gpa(address), src, bytes) == GUEST_MEM_OK)
-        shadow_wrote(nested_vmx_shadow(), gpa(address), bytes);
-}
-
 /* The region has what vmcs12 has, and there is no current VMCS. */
 static void put_current_away(struct vcpu *vcpu)
 {
@@ -119,7 +113,7 @@ static void put_current_away(struct vcpu *vcpu)
         return;
     nested_vmx_save_state(vcpu);
     vmx_shadowing_end(vcpu);
-    write_region(nested->current, &nested->vmcs12, sizeof(nested->vmcs12));
+    (void)nested_vmx_write(gpa(nested->current), &nested->vmcs12, sizeof(nested->vmcs12));
     nested->current = NO_VMCS;
     nested->plain = false;
 }
@@ -201,7 +195,7 @@ static enum exit_action vmclear_for_l1(struct vcpu *vcpu)
         return nested_vmx_fail(vcpu, VMX_ERROR_VMCLEAR_VMXON_POINTER);
     if (region == nested->current)
         put_current_away(vcpu);
-    write_region(region + offsetof(struct vmcs12, launch_state), &clear, sizeof(clear));
+    (void)nested_vmx_write(gpa(region + offsetof(struct vmcs12, launch_state)), &clear, sizeof(clear));
     nested_vmx_forget_vmcs02(vcpu, region);
     return succeed();
 }
@@ -403,7 +397,7 @@ static enum exit_action access_shadow_vmcs(struct vcpu *vcpu, const struct vmx_o
         return give_value(vcpu, operand, content);
     if (!may_write(field))
         return nested_vmx_fail(vcpu, VMX_ERROR_READ_ONLY_FIELD);
-    write_region(at, &value, field->bytes);
+    (void)nested_vmx_write(gpa(at), &value, field->bytes);
     return succeed();
 }
 

@@ -196,9 +196,8 @@ u32 msr_list_store(struct vcpu *vcpu, u64 list, u32 count)
             return i + 1;
         /* Only the value: the rest is L1's, which may change it. */
         at.raw += offsetof(struct msr_list_entry, value);
-        if (guest_write(at, &entry.value, sizeof(entry.value)) != GUEST_MEM_OK)
+        if (nested_vmx_write(at, &entry.value, sizeof(entry.value)) != GUEST_MEM_OK)
             return i + 1;
-        shadow_wrote(nested_vmx_shadow(), at, sizeof(entry.value));
     }
     return MSR_LIST_DONE;
 }

@@ -7,6 +7,7 @@
 #ifndef UMBRA_NESTED_VMX_NESTED_H
 #define UMBRA_NESTED_VMX_NESTED_H
 
+#include "mm/guest-mem.h"
 #include "mm/paging.h"
 #include "nested/shadow.h"
 #include "nested/vmcs12.h"
@@ -180,9 +181,13 @@ void nested_vmx_save_state(struct vcpu *vcpu);
 
 /* See vcpu/nested.h. */
 void nested_vmx_own_map_changed(struct vcpu *vcpu);
-/* Of the machine, made by the first nested_vmx_transitions_init(): for INVEPT, and for shadow_wrote(). */
+/* Of the machine, made by the first nested_vmx_transitions_init(). */
 struct shadow *nested_vmx_shadow(void);
 struct shadow_cpu *nested_vmx_shadow_cpu(const struct vcpu *vcpu);
+/* This CPU, or its hardware, will write there: shadow_will_write(). */
+void nested_vmx_will_write(gpa_t address, u64 bytes);
+/* The one way of Umbra's to write L1's memory while it runs: guest_write() after that. */
+enum guest_mem_status nested_vmx_write(gpa_t address, const void *src, size_t bytes);
 /* L1's INVVPID, whatever L2 runs on: a VPID of L1, or SHADOW_ALL_TAGS. */
 void nested_vmx_invalidate_linear(struct vcpu *vcpu, u32 l1_vpid);
 

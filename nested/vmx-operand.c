@@ -24,11 +24,17 @@
 static enum memory_status write_for_l1(const struct paging_memory *memory, gpa_t address, const void *src,
                                        size_t bytes)
 {
-    enum memory_status status = guest_paging_memory.write(memory, address, src, bytes);
+    nested_vmx_will_write(address, bytes);
+    return guest_paging_memory.write(memory, address, src, bytes);
+}
 
-    if (status == MEMORY_OK)
-        shadow_wrote(nested_vmx_shadow(), address, bytes);
-    return status;
+/* The flags of L1's EPT are not those of what it translates to, and mean nothing else to the shadow. */
+static enum memory_status mark_for_l1(const struct paging_memory *memory, gpa_t address, unsigned bytes,
+                                      u64 expected, u64 desired)
+{
+    if (((expected ^ desired) & (PTE_A | PTE_D)) != 0)
+        nested_vmx_will_write(address, bytes);
+    return guest_paging_memory.compare_exchange(memory, address, bytes, expected, desired);
 }
 
 static struct paging_memory l1_memory;
@@ -39,6 +45,7 @@ void vmx_operand_init(struct nested_vmx *nested)
 {
     l1_memory = guest_paging_memory;
     l1_memory.write = write_for_l1;
+    l1_memory.compare_exchange = mark_for_l1;
     nested->operand_cpu = (struct paging_cpu){
         .maxphyaddr = machine.tdp.config.maxphyaddr,
         .page_1g = (cpuid(CPUID_EXTENDED_FEATURES, 0).edx & CPUID_EDX_PAGE_1G) != 0,

@@ -134,9 +134,13 @@ static u64 read_page(const struct vmcs02_state *state, u64 address)
     return memmap_guest_owns(gpa(address), PAGE_SIZE) ? address : state->ones.raw;
 }
 
+/* Hardware writes there by this address, not through EPT. */
 static u64 written_page(const struct vmcs02_state *state, u64 address, u64 bytes)
 {
-    return memmap_guest_owns(gpa(address), bytes) ? address : state->sink.raw;
+    if (!memmap_guest_owns(gpa(address), bytes))
+        return state->sink.raw;
+    nested_vmx_will_write(gpa(address), bytes);
+    return address;
 }
 
 /* --- controls --- */

@@ -57,6 +57,11 @@ enum guest_mem_status guest_write(gpa_t target, const void *src, size_t bytes)
     return GUEST_MEM_OK;
 }
 
+enum guest_mem_status nested_vmx_write(gpa_t address, const void *src, size_t bytes)
+{
+    return guest_write(address, src, bytes);
+}
+
 enum guest_mem_status guest_load_u32(gpa_t source, u32 *value)
 {
     return guest_read(source, value, sizeof(*value));
@@ -185,7 +190,7 @@ NOTHING(l2_acquire_tables, struct vcpu *vcpu, struct nested_vmx *nested)
 NOTHING(shadow_cpu_init, struct shadow *shadow, struct shadow_cpu *storage, u16 first_tag, void *owner)
 NOTHING(shadow_invalidate_all, struct shadow_cpu *storage)
 NOTHING(shadow_invalidate_pointer, struct shadow *shadow, struct shadow_cpu *storage, u64 pointer)
-NOTHING(shadow_wrote, struct shadow *shadow, gpa_t address, u64 bytes)
+NOTHING(nested_vmx_will_write, gpa_t address, u64 bytes)
 NOTHING(violation_step_done, struct vcpu *vcpu)
 NOTHING(shootdown_wait_begins, struct vcpu *vcpu)
 NOTHING(shootdown_wait_ends, struct vcpu *vcpu)

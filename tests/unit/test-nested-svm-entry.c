@@ -22,6 +22,7 @@ static struct svm_vcpu svm;
 static struct svm_frame frame;
 static struct vcpu vcpu;
 static u64 own_map[MSR_MAP_WORDS], merged_map[MSR_MAP_WORDS];
+static u64 will_write; /* pages of which the shadow was told, a bit each */
 static unsigned refused, translated, flushed, flushed_l1, tlb_control_obeyed;
 
 struct machine machine;
@@ -47,6 +48,14 @@ void svm_nmi_follow(struct svm_vcpu *of)
 void *guest_page(gpa_t page)
 {
     return page.raw % PAGE_SIZE == 0 && page.raw < sizeof(ram) ? ram[page.raw / PAGE_SIZE] : NULL;
+}
+
+void shadow_will_write(struct shadow *shadow, struct shadow_cpu *storage, gpa_t address, u64 bytes)
+{
+    assert_ptr_equal(shadow, nested.shadow);
+    assert_ptr_equal(storage, &nested.shadow_cpu);
+    assert_int_equal(bytes, PAGE_SIZE);
+    will_write |= BIT(address.raw / PAGE_SIZE);
 }
 
 void nested_svm_refuse(struct vcpu *of)
@@ -150,6 +159,7 @@ static struct svm_slot *run(u64 address)
     struct svm_slot *slot = nested_svm_slot(&nested, address);
 
     assert_non_null(slot);
+    assert_true((will_write >> address / PAGE_SIZE & 1) != 0);
     nested_svm_enter(&vcpu, slot);
     if (vcpu.l2_running) {
         svm.vmcb = &vmcb01;

@@ -127,13 +127,6 @@ void nested_svm_translate(struct vcpu *of)
     assert_true(of->l2_running);
 }
 
-void shadow_wrote(struct shadow *shadow, gpa_t address, u64 bytes)
-{
-    (void)shadow;
-    (void)address;
-    (void)bytes;
-}
-
 enum exit_action cpuid_exit(struct vcpu *of, u64 guest_cr4)
 {
     (void)guest_cr4;

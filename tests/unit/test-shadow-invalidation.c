@@ -112,8 +112,8 @@ static void writes_that_set_no_flag_are_found(void **state)
     enter(0);
     world_honour_flush();
     u64 where = entry_at(0, 0, 1);
+    shadow_will_write(world.shadow, &world.cpu, gpa(where + 7), 1);
     world_store(where, 0);
-    shadow_wrote(world.shadow, gpa(where + 7), 1);
     invalidate(0);
     enter(0);
     assert_int_equal(run(0, final_read), SHADOW_REFLECT);
@@ -148,8 +148,8 @@ static void what_umbra_writes_while_they_sleep_is_found(void **state)
         run_l1_and_invalidate();
     u64 where = entry_at(0, 0, 1);
     assert_true((tdp_lookup(&world.tdp, gpa(where)).entry & TDP_ASLEEP) != 0);
+    shadow_will_write(world.shadow, &world.cpu, gpa(where), 1);
     world_store(where, 0);
-    shadow_wrote(world.shadow, gpa(where), 1);
     run_l1_and_invalidate();
     assert_int_equal(run(0, final_read), SHADOW_REFLECT);
 }

@@ -31,6 +31,9 @@ static struct world_plan plan;
 static u64 where[2];   /* L1's leaves for pages 0 and 1 */
 static unsigned wrong; /* L2 has reached what it may not */
 static u64 shootdowns; /* before the CPUs ran */
+static bool seen;      /* by the first CPU */
+static unsigned saw;
+static bool l2_has_table; /* as its page 2 */
 static bool starts_asleep, starts_writable, never_sleeps;
 static unsigned were_asleep;
 
@@ -68,7 +71,7 @@ static void shoot_down(void *owner)
 /* A TLB that has it that the page may be written sets the flag though that has changed. */
 static void l1_stores(unsigned cpu, unsigned page, u64 target)
 {
-    u64 flag = world.ept ? EPTE_D : PTE_D, leaf = world_peek(where[page]);
+    u64 flag = world.ept ? EPTE_D : PTE_D, entry = world_peek(where[page]);
 
     for (;;) {
         l1_tlb[cpu].writable |= (*own_entry() & PTE_W) != 0;
@@ -81,8 +84,16 @@ static void l1_stores(unsigned cpu, unsigned page, u64 target)
         *own_entry() |= flag;
     l1_tlb[cpu].dirty = true;
     two_cpus_step();
-    world_store(where[page], (leaf & ~ENTRY_ADDRESS) | target);
+    world_store(where[page], (entry & ~ENTRY_ADDRESS) | target);
     l1_tlb[cpu].storing = false;
+    two_cpus_step();
+}
+
+/* Umbra, for an instruction of that CPU's L1. */
+static void umbra_writes(unsigned cpu, unsigned page, u64 target)
+{
+    shadow_will_write(world.shadow, shadow_of(cpu), gpa(where[page]), sizeof(u64));
+    world_store(where[page], (world_peek(where[page]) & ~ENTRY_ADDRESS) | target);
     two_cpus_step();
 }
 
@@ -101,10 +112,10 @@ static void invalidates(unsigned cpu)
     enters(cpu);
 }
 
-static void faults(unsigned cpu, unsigned page)
+static void faults_by(unsigned cpu, unsigned page, unsigned kind)
 {
     const struct shadow_access access = {.address = l2_gpa(page * PAGE_SIZE),
-                                         .access = ACCESS_READ | (world.ept ? 0 : ACCESS_USER),
+                                         .access = kind | (world.ept ? 0 : ACCESS_USER),
                                          .supplied = FAULT_LINEAR_VALID | FAULT_FINAL};
     struct shadow_result ignored;
 
@@ -112,19 +123,41 @@ static void faults(unsigned cpu, unsigned page)
         (void)shadow_fault(world.shadow, shadow_of(cpu), used[cpu].handle, &access, &ignored);
 }
 
-/* Where page 0 of an L2 of that CPU leads; 0: nowhere. */
-static u64 reached(unsigned cpu)
+static void faults(unsigned cpu, unsigned page)
+{
+    faults_by(cpu, page, ACCESS_READ);
+}
+
+/* The entry of the shadow for that page, of an L2 of that CPU; 0: there is none. */
+static u64 leaf(unsigned cpu, unsigned page)
 {
     u64 table = used[cpu].root.raw;
 
     for (unsigned level = SHADOW_LEVELS;; level--) {
-        u64 entry = *(const u64 *)phys_to_virt(hpa(table));
-        if (!slot_present(entry))
-            return 0;
+        const u64 *entries = phys_to_virt(hpa(table));
+        u64 entry = entries[level == 1 ? page : 0];
+        if (!slot_present(entry) || level == 1)
+            return slot_present(entry) ? entry : 0;
         table = entry & ENTRY_ADDRESS;
-        if (level == 1)
-            return table;
     }
+}
+
+/* Where page 0 of an L2 of that CPU leads; 0: nowhere. */
+static u64 reached(unsigned cpu)
+{
+    return leaf(cpu, 0) & ENTRY_ADDRESS;
+}
+
+/* L2 writes to L1's table, which is its page 2, and L1's flags for that are set. */
+static void l2_stores(unsigned cpu, unsigned page, u64 target)
+{
+    while ((leaf(cpu, 2) & PTE_W) == 0) {
+        faults_by(cpu, 2, ACCESS_READ | ACCESS_WRITE);
+        if ((leaf(cpu, 2) & PTE_W) == 0)
+            two_cpus_relax();
+    }
+    world_store(where[page], (world_peek(where[page]) & ~ENTRY_ADDRESS) | target);
+    two_cpus_step();
 }
 
 /* --- what they do --- */
@@ -138,6 +171,8 @@ static void prepare(void)
         (void)world_map(0, page * PAGE_SIZE, 1, OLD + page * PAGE_SIZE);
         (void)world_entry(0, page * PAGE_SIZE, 1, &where[page]);
     }
+    if (l2_has_table)
+        (void)world_map(0, 2 * PAGE_SIZE, 1, align_down(where[0], PAGE_SIZE));
     enters(0);
     enters(1);
     shootdowns = world.shadow->shootdowns_begun;
@@ -195,6 +230,41 @@ static void second_stores_elsewhere(void)
     l1_stores(1, 1, NEW);
 }
 
+static void second_has_umbra_write(void)
+{
+    umbra_writes(1, 0, NEW);
+}
+
+static void second_has_umbra_write_elsewhere(void)
+{
+    umbra_writes(1, 1, NEW);
+}
+
+static void first_has_umbra_write_and_invalidates(void)
+{
+    umbra_writes(0, 0, NEW);
+    invalidates(0);
+}
+
+/* L1's code on this CPU sees what the other one has written, and so owes an INVEPT. */
+static void first_sees_and_invalidates(void)
+{
+    seen = (world_peek(where[0]) & ENTRY_ADDRESS) == NEW;
+    two_cpus_step();
+    invalidates(0);
+}
+
+static void first_l2_stores_and_l1_invalidates(void)
+{
+    l2_stores(0, 0, NEW);
+    invalidates(0);
+}
+
+static void second_l2_stores_elsewhere(void)
+{
+    l2_stores(1, 1, NEW);
+}
+
 /* Nothing that matters to L1: the tables of the 2-MByte page merge; or the page that is asleep, with which
  * they would not, cannot be executed any more. */
 static void own_map_changes(void)
@@ -223,6 +293,13 @@ static void first_enters_and_faults(void)
 static void nothing_old_is_reached(void)
 {
     wrong += reached(0) == OLD;
+}
+
+static void nothing_old_is_reached_if_seen(void)
+{
+    saw += seen;
+    if (seen)
+        nothing_old_is_reached();
 }
 
 static void nothing_was_undone(void)
@@ -301,6 +378,39 @@ static void a_write_to_a_table_that_another_cpu_wakes_is_found(void **state)
     run_with_watch(&cpus, nothing_old_is_reached);
 }
 
+/* In whatever state of what Umbra does: who has seen it written, and invalidates then, is rid of the old. */
+static void what_umbra_writes_is_found_by_who_has_seen_it(void **state)
+{
+    static const struct two_cpus cpus = {first_sees_and_invalidates, second_has_umbra_write,
+                                         nothing_old_is_reached_if_seen};
+
+    (void)state;
+    saw = 0;
+    run_with_watch(&cpus, next_invalidation_finds_it);
+    assert_true(saw != 0);
+}
+
+static void what_umbra_writes_for_two_cpus_is_found(void **state)
+{
+    static const struct two_cpus cpus = {first_has_umbra_write_and_invalidates,
+                                         second_has_umbra_write_elsewhere, nothing_old_is_reached};
+
+    (void)state;
+    run_with_watch(&cpus, nothing_old_is_reached);
+}
+
+/* The first to note that L2 may write there is not the first who does. */
+static void what_l2_writes_where_another_cpu_let_it_is_found(void **state)
+{
+    static const struct two_cpus cpus = {first_l2_stores_and_l1_invalidates, second_l2_stores_elsewhere,
+                                         nothing_old_is_reached};
+
+    (void)state;
+    l2_has_table = true;
+    run_with_watch(&cpus, nothing_old_is_reached);
+    l2_has_table = false;
+}
+
 static void a_write_while_the_own_map_changes_is_found(void **state)
 {
     static const struct two_cpus cpus = {first_stores_and_invalidates, own_map_changes,
@@ -326,6 +436,9 @@ int main(void)
         cmocka_unit_test(a_fault_that_has_read_the_old_entry_is_waited_for),
         cmocka_unit_test(a_write_while_tables_go_to_sleep_is_found),
         cmocka_unit_test(a_write_to_a_table_that_another_cpu_wakes_is_found),
+        cmocka_unit_test(what_umbra_writes_is_found_by_who_has_seen_it),
+        cmocka_unit_test(what_umbra_writes_for_two_cpus_is_found),
+        cmocka_unit_test(what_l2_writes_where_another_cpu_let_it_is_found),
         cmocka_unit_test(a_write_while_the_own_map_changes_is_found),
         cmocka_unit_test(a_fault_while_the_own_map_changes_keeps_nothing),
     };
