@@ -23,11 +23,10 @@
 #define SVM_EDX_VNMI            BIT(25)
 #define SVM_EDX_ADDRESS_CHECK   BIT(28)
 
-/* One feature that L1 may see, and why its use by L1 has its effect on L2. */
+/* One feature that L1 may see. */
 struct svm_feature_row {
-    u64 bit;
+    u32 bit;
     bool emulated; /* offered without the CPU's help */
-    const char *reason;
 };
 extern const struct svm_feature_row svm_feature_rows[];
 extern const unsigned svm_feature_row_count;

