@@ -134,19 +134,12 @@ static bool fix_up(struct exception_frame *frame)
 
 static _Noreturn void exception_report(const struct exception_frame *frame)
 {
-    static const char names[GPR_COUNT][4] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-                                             "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
-
     log_quiet(false);
     log_error("exception %s in Umbra, error code %lx, at %016lx",
               exception_names[frame->vector % EXCEPTION_VECTORS], frame->error_code, frame->rip);
     log_error("  cs %04lx rflags %08lx ss:rsp %04lx:%016lx", frame->cs, frame->rflags, frame->ss, frame->rsp);
     log_error("  cr0 %lx cr2 %lx cr3 %lx cr4 %lx", read_cr0(), read_cr2(), read_cr3(), read_cr4());
-    for (unsigned i = 0; i < GPR_COUNT; i += 4) {
-        const u64 *r = &frame->gpr[i];
-        log_error("  %s %016lx  %s %016lx  %s %016lx  %s %016lx", names[i], r[0], names[i + 1], r[1],
-                  names[i + 2], r[2], names[i + 3], r[3]);
-    }
+    log_registers(frame->gpr);
     fatal("an exception in Umbra itself: %s at %016lx; please report it with the lines above",
           exception_names[frame->vector % EXCEPTION_VECTORS], frame->rip);
 }

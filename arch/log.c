@@ -6,6 +6,7 @@
 #include "arch/cpu.h"
 #include "arch/print.h"
 #include "arch/string.h"
+#include "arch/x86.h"
 
 enum { LOG_RING_BYTES = 16384, LOG_LINE_BYTES = 320, LOG_WAIT_POLLS = 1 << 22 };
 
@@ -108,6 +109,17 @@ void log_line(enum log_level level, const char *fmt, ...)
     va_start(args, fmt);
     log_prefixed("", fmt, args);
     va_end(args);
+}
+
+void log_registers(const u64 gpr[GPR_COUNT])
+{
+    static const char names[GPR_COUNT][4] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                             "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+
+    for (unsigned i = 0; i < GPR_COUNT; i += 4) {
+        log_error("  %s %016lx  %s %016lx  %s %016lx  %s %016lx", names[i], gpr[i], names[i + 1], gpr[i + 1],
+                  names[i + 2], gpr[i + 2], names[i + 3], gpr[i + 3]);
+    }
 }
 
 /* Return addresses by the chain of frame pointers, as long as it climbs within this stack. */

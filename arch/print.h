@@ -41,6 +41,9 @@ void log_add_sink(log_sink_fn write, bool always);
 void log_remove_sink(log_sink_fn write);
 void log_quiet(bool quiet);
 
+/* A report's lines with the general-purpose registers, in hardware order (enum gpr_index). */
+void log_registers(const u64 gpr[16]);
+
 /* Called once by fatal() before its sentence, to stop what else runs, and once after it, to print what the
  * upper rooms know; they must bear any state. */
 extern void (*fatal_stop_hook)(void), (*fatal_hook)(void);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Bits of control registers, RFLAGS and CPUID, and exception vectors, under their manual names.
- * Source: SDM vol. 3A ch. 2 (control registers) and ch. 7 (exceptions), vol. 2A CPUID; APM vol. 2 ch. 3, vol.
+ * Source: SDM vol. 3A ch. 2 (control registers) and ch. 6 (exceptions), vol. 2A CPUID; APM vol. 2 ch. 3, vol.
  * 3 app. E.
  */
 #ifndef UMBRA_ARCH_X86_H

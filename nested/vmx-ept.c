@@ -376,25 +376,6 @@ bool l2_second_level_allows(struct vcpu *vcpu, const struct shadow_access *acces
     return !stopped_by_l1(vcpu, &fault, outcome, &result, access->supplied, action);
 }
 
-/* L1 allows it, Umbra's own map does not: as if L1 itself had made the access. */
-static enum exit_action own_violation(struct vcpu *vcpu, const struct shadow_result *result,
-                                      u64 qualification)
-{
-    struct violation violation = {
-        .gpa = result->own.address,
-        .gva_valid = (qualification & FAULT_LINEAR_VALID) != 0,
-        .access = result->own.access,
-        .raw = qualification,
-    };
-    struct exit_context context;
-
-    if (violation.gva_valid)
-        violation.gva = gva(vmread(VMCS_GUEST_LINEAR_ADDRESS));
-    vmx_restore_events(qualification);
-    vmx_exit_context(vcpu, &context);
-    return violation_exit(vcpu, &violation, &context);
-}
-
 /* What makes an EPT violation another one than most. */
 #define VIOLATION_UNUSUAL (EPT_VIOLATION_SS | FAULT_NMI_UNBLOCKED | FAULT_GUEST_VERIFY | FAULT_ASYNCHRONOUS)
 
@@ -431,7 +412,8 @@ enum exit_action l2_second_level_exit(struct vcpu *vcpu, u32 reason)
         return EXIT_RESUME;
     case SHADOW_POLICY:
     case SHADOW_UMBRA_MEMORY:
-        return own_violation(vcpu, &result, qualification);
+        /* As if L1 itself had made the access. */
+        return vmx_denied_by_own_map(vcpu, result.own.address, result.own.access, qualification);
     case SHADOW_NO_PROGRESS:
         break;
     default: {

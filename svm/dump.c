@@ -12,17 +12,11 @@ static void dump_segment(const char *name, const struct vmcb_segment *segment)
               segment->limit, segment->attributes);
 }
 
-static void dump_registers(const u64 *gpr, const struct vmcb_save *save)
+static void dump_registers(struct vcpu *vcpu, const struct vmcb_save *save)
 {
+    vcpu->gpr[GPR_RSP] = save->rsp;
     log_error("  rip %016lx  rflags %08lx  cpl %u", save->rip, save->rflags, save->cpl);
-    log_error("  rax %016lx  rbx %016lx  rcx %016lx  rdx %016lx", gpr[GPR_RAX], gpr[GPR_RBX], gpr[GPR_RCX],
-              gpr[GPR_RDX]);
-    log_error("  rsi %016lx  rdi %016lx  rbp %016lx  rsp %016lx", gpr[GPR_RSI], gpr[GPR_RDI], gpr[GPR_RBP],
-              save->rsp);
-    log_error("  r8  %016lx  r9  %016lx  r10 %016lx  r11 %016lx", gpr[GPR_R8], gpr[GPR_R9], gpr[GPR_R10],
-              gpr[GPR_R11]);
-    log_error("  r12 %016lx  r13 %016lx  r14 %016lx  r15 %016lx", gpr[GPR_R12], gpr[GPR_R13], gpr[GPR_R14],
-              gpr[GPR_R15]);
+    log_registers(vcpu->gpr);
     log_error("  cr0 %lx  cr2 %lx  cr3 %lx  cr4 %lx  efer %lx", save->cr0, save->cr2, save->cr3, save->cr4,
               save->efer);
     log_error("  dr6 %lx  dr7 %lx", save->dr6, save->dr7);
@@ -46,7 +40,7 @@ void svm_dump(struct vcpu *vcpu)
     log_error("  shadow %lx  v_intr %lx  asid %x  np %lx  ncr3 %lx  stepping %s", control->interrupt_state,
               control->v_intr, control->asid, control->nested_control, control->n_cr3,
               (svm->unusual & SVM_STEPPING) != 0 ? "yes" : "no");
-    dump_registers(vcpu->gpr, save);
+    dump_registers(vcpu, save);
     dump_segment("cs", &save->cs);
     dump_segment("ss", &save->ss);
     dump_segment("ds", &save->ds);

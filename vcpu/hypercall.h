@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Umbra's own hypercalls, for experiments and tests: VMCALL (Intel) or VMMCALL (AMD) at CPL 0 (option
- * hypercalls=: off, kernel, user) with EAX = HYPERCALL_MAGIC and the function in ECX; arguments in RDX, RSI,
- * RDI (EDX, ESI, EDI outside 64-bit mode); EAX returns enum hypercall_status. With any other EAX, at CPL > 0,
- * or for a function that this build lacks, the instruction is #UD, as on a CPU without virtualization. This
+ * Umbra's own hypercalls, for experiments and tests: VMCALL (Intel) or VMMCALL (AMD) with EAX =
+ * HYPERCALL_MAGIC and the function in ECX; arguments in RDX, RSI, RDI (EDX, ESI, EDI outside 64-bit mode);
+ * EAX returns enum hypercall_status. With any other EAX, from who may not call (option hypercalls=), or for a
+ * function that this build lacks, the instruction is what it is on the CPU that the guest sees: #UD, or, with
+ * VMX or SVM on, what nested/ makes of it. This
  * header is also used by the test guests: it needs nothing but integers.
  */
 #ifndef UMBRA_VCPU_HYPERCALL_H

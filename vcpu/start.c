@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Where a CPU starts after INIT and after a start-up IPI: SDM vol. 3A 10.1.1 and 10.4, APM vol. 2 14.1
+/* Where a CPU starts after INIT and after a start-up IPI: SDM vol. 3A 10.1.1 and 9.4, APM vol. 2 14.1
  * and 15.27. */
 #include "vcpu/vcpu.h"
 
@@ -26,7 +26,7 @@ void start_state_init(struct start_state *start)
     start->gpr[GPR_RDX] = cpuid(CPUID_SIGNATURE, 0).eax;
 }
 
-/* The vector is the number of the 4-KByte page below 1 MByte at which the CPU starts (SDM vol. 3A 10.4.4.1).
+/* The vector is the number of the 4-KByte page below 1 MByte at which the CPU starts (SDM vol. 3A 9.4.4.1).
  */
 void start_state_sipi(struct start_state *start, u8 vector)
 {

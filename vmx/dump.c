@@ -54,18 +54,10 @@ static u64 field(enum vmcs_field name)
     return vmread_safe(name, &value) ? value : 0;
 }
 
-static void dump_registers(const struct vcpu *vcpu)
+static void dump_registers(struct vcpu *vcpu)
 {
-    static const char names[GPR_COUNT][4] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-                                             "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
-
-    for (unsigned i = 0; i < GPR_COUNT; i += 4) {
-        u64 r[4];
-        for (unsigned k = 0; k < 4; k++)
-            r[k] = i + k == GPR_RSP ? field(VMCS_GUEST_RSP) : vcpu->gpr[i + k];
-        log_error("  %s %016lx  %s %016lx  %s %016lx  %s %016lx", names[i], r[0], names[i + 1], r[1],
-                  names[i + 2], r[2], names[i + 3], r[3]);
-    }
+    vcpu->gpr[GPR_RSP] = field(VMCS_GUEST_RSP);
+    log_registers(vcpu->gpr);
     log_error("  rip %016lx  rflags %08lx", field(VMCS_GUEST_RIP), field(VMCS_GUEST_RFLAGS));
     log_error("  cr0 %lx (sees %lx)  cr2 %lx  cr3 %lx  cr4 %lx (sees %lx)  efer %lx", field(VMCS_GUEST_CR0),
               field(VMCS_CR0_SHADOW), read_cr2(), field(VMCS_GUEST_CR3), field(VMCS_GUEST_CR4),

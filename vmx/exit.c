@@ -8,6 +8,7 @@
 #include "arch/print.h"
 #include "arch/reset.h"
 #include "drivers/local-apic.h"
+#include "mm/fault.h"
 #include "vcpu/nested.h"
 #include "vcpu/shootdown.h"
 #include "vmx/capability.h"
@@ -18,16 +19,6 @@ struct exit_row {
     const char *name;
     enum exit_action (*handle)(struct vcpu *vcpu);
 };
-
-/* Exit qualification of an EPT violation, SDM vol. 3C table 28-7 */
-#define VIOLATION_READ         BIT(0)
-#define VIOLATION_WRITE        BIT(1)
-#define VIOLATION_FETCH        BIT(2)
-#define VIOLATION_LINEAR_VALID BIT(7)
-/* Of the translation of the linear address, not of a paging-structure entry. */
-#define VIOLATION_FINAL         BIT(8)
-#define VIOLATION_USER_PAGE     BIT(9)
-#define VIOLATION_NMI_UNBLOCKED BIT(12)
 
 /* --- the end of a report --- */
 
@@ -257,22 +248,22 @@ static enum exit_action handle_sipi(struct vcpu *vcpu)
  */
 static unsigned fetch_access(u64 qualification)
 {
-    const u64 final = VIOLATION_LINEAR_VALID | VIOLATION_FINAL;
+    const u64 final = FAULT_LINEAR_VALID | FAULT_FINAL;
 
     if ((vmx_capability.ept_vpid & EPT_ADVANCED_INFORMATION) == 0 || (qualification & final) != final)
         return TDP_XS | TDP_XU;
-    return (qualification & VIOLATION_USER_PAGE) != 0 ? TDP_XU : TDP_XS;
+    return (qualification & FAULT_LINEAR_USER) != 0 ? TDP_XU : TDP_XS;
 }
 
 static unsigned attempted_access(u64 qualification)
 {
     unsigned access = 0;
 
-    if ((qualification & VIOLATION_READ) != 0)
+    if ((qualification & EPT_VIOLATION_READ) != 0)
         access |= TDP_R;
-    if ((qualification & VIOLATION_WRITE) != 0)
+    if ((qualification & EPT_VIOLATION_WRITE) != 0)
         access |= TDP_W;
-    if ((qualification & VIOLATION_FETCH) != 0)
+    if ((qualification & EPT_VIOLATION_FETCH) != 0)
         access |= fetch_access(qualification);
     return access;
 }
@@ -287,19 +278,18 @@ void vmx_restore_events(u64 qualification)
 {
     bool delivery = (vmread(VMCS_VECTORING) & INTERRUPTION_VALID) != 0;
 
-    if (!delivery && (qualification & VIOLATION_NMI_UNBLOCKED) == 0)
+    if (!delivery && (qualification & FAULT_NMI_UNBLOCKED) == 0)
         return;
     if (!vmx_resume_delivery())
         vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) | BLOCKING_BY_NMI);
 }
 
-enum exit_action vmx_violation_exit(struct vcpu *vcpu)
+enum exit_action vmx_denied_by_own_map(struct vcpu *vcpu, gpa_t address, unsigned access, u64 qualification)
 {
-    u64 qualification = exit_qualification(vcpu);
     struct violation violation = {
-        .gpa = gpa(vmread(VMCS_GUEST_PHYSICAL_ADDRESS)),
-        .gva_valid = (qualification & VIOLATION_LINEAR_VALID) != 0,
-        .access = attempted_access(qualification),
+        .gpa = address,
+        .gva_valid = (qualification & FAULT_LINEAR_VALID) != 0,
+        .access = access,
         .raw = qualification,
     };
     struct exit_context context;
@@ -309,6 +299,14 @@ enum exit_action vmx_violation_exit(struct vcpu *vcpu)
     vmx_restore_events(qualification);
     vmx_exit_context(vcpu, &context);
     return violation_exit(vcpu, &violation, &context);
+}
+
+enum exit_action vmx_violation_exit(struct vcpu *vcpu)
+{
+    u64 qualification = exit_qualification(vcpu);
+
+    return vmx_denied_by_own_map(vcpu, gpa(vmread(VMCS_GUEST_PHYSICAL_ADDRESS)),
+                                 attempted_access(qualification), qualification);
 }
 
 /*

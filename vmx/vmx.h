@@ -181,6 +181,11 @@ void vmx_l2_exit(struct vcpu *vcpu);
 void vmx_entry_failed(struct vcpu *vcpu, bool valid);
 /* Exit reason 48, if the current VMCS runs on machine.tdp. */
 enum exit_action vmx_violation_exit(struct vcpu *vcpu);
+/*
+ * The same where that is known: an EPT violation with that qualification, of L1 or of L2, whose access (enum
+ * tdp_access) to that address of L1's machine.tdp does not allow.
+ */
+enum exit_action vmx_denied_by_own_map(struct vcpu *vcpu, gpa_t address, unsigned access, u64 qualification);
 /* After an exit with that qualification, for which the instruction or the delivery of an event is redone. */
 void vmx_restore_events(u64 qualification);
 /* What is left to do for the guest of the current VMCS before it is entered; `rip` is that of the exit. */
