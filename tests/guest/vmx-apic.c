@@ -101,6 +101,29 @@ static void check_tpr_shadow(void)
     expect("cr8.load_exiting_kept", *reg(REG_TPR), 0);
 }
 
+/* The CPU writes VTPR by the page's physical address: that the page is a table of EPT, too, is for Umbra to
+ * know. */
+static void check_page_that_is_a_table(void)
+{
+    enum { PAGE_VTPR = REG_TPR / sizeof(u64), ROUNDS = 12 };
+    unsigned wrong = 0;
+
+    prepare();
+    l2.rbx = (u64)l2_window(PAGE_VTPR, PTE_P | PTE_W | PTE_A | PTE_D);
+    ept_window[PAGE_VTPR] = (u64)access_page | EPT_RWX | EPT_XU | EPT_WB;
+    vmwrite(VMCS_VIRTUAL_APIC, (u64)ept_window);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        (void)try_invept(2, 0, 0);
+        wrong += vmx_run(&code_read) != REASON_VMCALL;
+    }
+    expect("table.reads", wrong, 0);
+    l2.rax = 0;
+    expect("table.write", vmx_run(&code_write_cr8), REASON_VMCALL);
+    expect("table.written", ept_window[PAGE_VTPR] & EPT_RWX, 0);
+    (void)try_invept(2, 0, 0);
+    expect("table.gone", vmx_run(&code_read), REASON_EPT_VIOLATION);
+}
+
 /* --- the APIC-access page --- */
 
 static void prepare_access(unsigned offset)
@@ -353,6 +376,7 @@ void group_vmx_apic(void)
     if (!vmx_start("vmx-apic"))
         return;
     check_tpr_shadow();
+    check_page_that_is_a_table();
     check_accesses();
     check_register_virtualization();
     check_x2apic();

@@ -515,6 +515,39 @@ static void check_pointers(void)
     check_eq("vmx-ept.shared_first", l2.rax, 2);
 }
 
+/*
+ * A directory of EPT that is also a page table of L1's own memory: the flags that an operand's page gets
+ * there are reserved bits in EPT.
+ */
+static void check_table_of_both(void)
+{
+    enum { ROUNDS = 12 };
+    static u64 both[512] L1_TABLE, lower[512] L1_TABLE;
+    u64 *directory = window_directory_entry() + 1, saved = *directory;
+    u64 *operand = (u64 *)(WINDOW + MIB(2) + PAGE_TEST * PAGE_SIZE) + 511;
+    unsigned wrong = 0;
+
+    prepare(false);
+    lower[0] = (u64)page | EPT_RWX | EPT_WB;
+    both[PAGE_TEST] = (u64)lower | EPT_R | EPT_W;
+    ept_pdpt[5] = (u64)both | EPT_RWX;
+    *directory = (u64)both | PTE_P | PTE_W;
+    flush_tlb();
+    l2.rbx = (u64)window_map(PAGE_TEST, GIB(5) + PAGE_TEST * MIB(2), PTE_P | PTE_W | PTE_A | PTE_D);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        (void)invept_all();
+        wrong += vmx_run(&code_read) != REASON_VMCALL;
+    }
+    check_eq("vmx-ept.both.reads", wrong, 0);
+    check_eq("vmx-ept.both.operand", try_vmptrst(operand), END_SUCCEED);
+    check_eq("vmx-ept.both.flags", both[PAGE_TEST] & (PTE_A | PTE_D), PTE_A | PTE_D);
+    (void)invept_all();
+    check_eq("vmx-ept.both.reserved", vmx_run(&code_read), REASON_EPT_MISCONFIGURATION);
+    ept_pdpt[5] = 0;
+    *directory = saved;
+    flush_tlb();
+}
+
 /* L1's and L2's writes to the same page reach each other. */
 static void check_coherence(void)
 {
@@ -612,6 +645,7 @@ void group_vmx_ept(void)
     check_removal("addition", no_invept, true);
     check_many_pages();
     check_pointers();
+    check_table_of_both();
     check_coherence();
     check_umbra_memory();
     vmx_stop();
