@@ -13,8 +13,7 @@
  * tests/proof/run leaves out or moves one part of the protocol at a time (WITHOUT_..., LATE_..., EARLY_...): then one of them
  * must not hold.
  *
- * Left out: table pages that come and go (installation.pml), several tables, L2's own writes to tables (news, distrust()). What
- * Umbra writes for L1 and the note of it are one step here, which they are not: no INVEPT in between is asked about.
+ * Left out: table pages that come and go (installation.pml), several tables.
  */
 #ifndef CPUS
 #define CPUS 2
@@ -22,13 +21,15 @@
 #ifndef VERSIONS
 #define VERSIONS 1
 #endif
-/* What each CPU does besides running L2, a bit each: L1 on it writes the table, Umbra writes it for L1, L1 invalidates; L2 faults;
- * Umbra's own map gets another entry for the table, once. */
+/* What each CPU does besides running L2, a bit each: L1 on it writes the table; L2, or Umbra for L1, writes it without a dirty flag;
+ * L1 invalidates; L2 faults; Umbra's own map gets another entry for the table, once; Umbra sets a flag in a table of several
+ * formats. */
 #define STORES      1
 #define WROTE       2
 #define INVALIDATES 4
 #define FAULTS      8
 #define CHANGES     16
+#define MARKS       32
 #ifndef DOES
 #define DOES 13
 #endif
@@ -53,6 +54,9 @@ bit there;   /* the page that the slot is in: */
 bit tracked; /* its `dirty` points to this one, which is void if changed_page */
 bit changed_page;
 bit unseen;            /* written > seen */
+bit may_be_written;    /* without a dirty flag: the bit of shadow_mark_writable() */
+bit distrusted;        /* `dirty` is NULL, because of that: always compared */
+bit unheard;           /* news is not the root's */
 bit unfollowed;        /* own_changes is not what the map counts */
 bit counted;           /* the map has counted since follow() has read it */
 bit map_lock, lock, locked; /* of struct tdp, of struct shadow, machine_lock() */
@@ -67,7 +71,7 @@ byte tlb[CPUS], floor[CPUS]; /* floor: version that its last INVEPT has seen */
 /* struct shadow_watch; whether `wakes`, `events`, `changes` have counted since it began; `writes`, since they were read. */
 bit complete[CPUS], sleeps[CPUS], watched[CPUS];
 bit knows[CPUS]; /* the table is among those that are watched; of the others nothing ever changes */
-byte woken, events, changes, noted; /* a bit each */
+byte woken, events, changes, noted, newer; /* a bit each; newer: news that have come since it has read them */
 
 inline flush(c)
 {
@@ -188,6 +192,37 @@ inline note(cpus)
     atomic { unseen = 1; noted = ALL; events = events | (cpus) }
 }
 
+inline mark_writable(c)
+{
+#ifndef WITHOUT_MARK_SECTION
+    enter(c);
+#endif
+    if
+    :: !may_be_written ->
+        if
+        :: there -> events = ALL
+        :: else
+        fi;
+        may_be_written = 1;
+        if
+        :: there -> atomic { unheard = 1; newer = ALL }; events = ALL
+        :: else
+        fi
+    :: else
+    fi;
+    leave(c)
+}
+
+inline write_l1()
+{
+    atomic {
+        if
+        :: l1 < VERSIONS -> l1++
+        :: else
+        fi
+    }
+}
+
 /* shadow_follow_own_map() */
 inline follow(c)
 {
@@ -279,21 +314,36 @@ inline synchronise(c)
 {
     atomic { complete[c] = 0; sleeps[c] = 0; events = events & ~BIT(c) };
     changes = (changes & ~BIT(c)) | (unfollowed << c);
+#ifdef EARLY_NEWS
+    atomic { heard = !unheard; newer = newer & ~BIT(c) };
+#endif
     wait(c);
+#ifndef EARLY_NEWS
+    atomic { heard = !unheard; newer = newer & ~BIT(c) };
+#endif
     enter(c);
     atomic { taken = there; watched[c] = tracked };
-    found = taken && dirty[watched[c]];
-    found = found | (taken && unseen);
+    if
+    :: !heard && may_be_written -> distrusted = 1
+    :: else
+    fi;
+    always = taken && distrusted;
+    found = taken && !always && dirty[watched[c]];
+    found = found | (taken && !always && unseen);
     if
     :: found && dirty[watched[c]] -> note(ALL & ~BIT(c)); clear_dirty(c); note(ALL & ~BIT(c))
     :: else
     fi;
     leave(c);
     if
-    :: found ->
-        noted = noted & ~BIT(c);
-        shoot_down(c);
-        wait(c);
+    :: found || always ->
+        if
+        :: found ->
+            noted = noted & ~BIT(c);
+            shoot_down(c);
+            wait(c)
+        :: else
+        fi;
         enter(c);
         atomic {
             if
@@ -301,17 +351,24 @@ inline synchronise(c)
             :: else
             fi
         };
-        unseen = OF(noted);
+        if
+        :: found -> unseen = OF(noted)
+        :: else
+        fi;
         leave(c)
     :: else
     fi;
-    atomic { complete[c] = 1; knows[c] = taken }
+    if
+    :: !heard -> unheard = OF(newer)
+    :: else
+    fi;
+    atomic { complete[c] = !always; knows[c] = taken; always = 0; heard = 0 }
 }
 
 proctype Cpu(byte c)
 {
     byte o, seen;
-    bit found, taken;
+    bit found, taken, always, heard;
 
 guest:
     atomic { seen = 0; found = 0; taken = 0 };
@@ -325,7 +382,28 @@ guest:
     :: CAN(STORES) && l1 < VERSIONS -> goto store
     /* L1 reads its table */
     :: atomic { CAN(STORES) && !tlb_writable[c] && writable[place] -> tlb_writable[c] = 1; tlb_dirty[c] = dirty[place] }; goto guest
-    :: atomic { CAN(WROTE) && l1 < VERSIONS -> l1++; note(ALL) }; goto guest
+    :: CAN(WROTE) && l1 < VERSIONS ->
+#ifdef LATE_MARK
+        write_l1();
+#endif
+        mark_writable(c);
+#ifndef LATE_MARK
+        write_l1();
+#endif
+        goto guest
+    :: CAN(MARKS) && l1 < VERSIONS -> /* in a fault, shadow-fault.c: note_and_exchange() */
+#ifndef WITHOUT_NOTE_SECTION
+        enter(c);
+#endif
+#ifndef LATE_NOTE
+        note(ALL);
+#endif
+        write_l1();
+#ifdef LATE_NOTE
+        note(ALL);
+#endif
+        leave(c);
+        goto guest
     :: CAN(INVALIDATES) -> goto invept
     :: CAN(CHANGES) && place == 0 -> goto change
     fi;
@@ -356,7 +434,12 @@ fault: /* shadow_fault() */
         taken = place;
         /* shadow_track() */
         if
-        :: atomic { !there && !map_lock -> there = 1; tracked = place; changed_page = 0; unseen = 1; events = ALL }
+        :: atomic { !there && !map_lock -> there = 1; tracked = place; changed_page = 0; unseen = 1; distrusted = 0 };
+            if
+            :: may_be_written -> distrusted = 1
+            :: else
+            fi;
+            events = ALL
         :: there
         fi;
 #ifndef WITHOUT_REREADING
