@@ -64,6 +64,7 @@ struct cpu {
     u64 random;
     u32 kicked, answered; /* shoot-downs asked for, and done */
     bool in_guest;
+    bool late; /* so that tables are noted as written without a flag, for good, when much was tried before */
     bool writable_cached[32]; /* frames of tables of which this CPU's TLB has it that they may be written */
     bool dirty_cached[32];    /* frames of tables whose dirty flag this CPU's TLB has as set */
     u32 seen[PAGES];          /* versions that an invalidation found: no older one may show */
@@ -248,6 +249,13 @@ static void l1_store(struct cpu *cpu, u64 address, u64 value)
     leave_guest(cpu);
 }
 
+/* Umbra, for an instruction of L1's: by no TLB. */
+static void umbra_store(struct cpu *cpu, u64 address, u64 value)
+{
+    shadow_will_write(shadow, &cpu->shadow, gpa(address), sizeof(value));
+    atomic_store(word(address), value);
+}
+
 /* L1 reads a table: it may be written from now on, for the TLB, without being dirty. */
 static void l1_load(struct cpu *cpu, u64 address)
 {
@@ -279,7 +287,9 @@ static void edit(struct cpu *cpu)
         u64 rights = below(cpu, 8) == 0 ? 0 : (EPT_ALL & ~(below(cpu, 4) == 0 ? 0x2ull : 0)) | EPT_WB;
         if (below(cpu, 5) == 0)
             rights &= ~0x300ull;
-        l1_store(cpu, (u64)((u8 *)leaf_of(page, region[r].second) - arena), value | rights);
+        bool by_umbra = cpu->late && below(cpu, 4) == 0;
+        (by_umbra ? umbra_store : l1_store)(cpu, (u64)((u8 *)leaf_of(page, region[r].second) - arena),
+                                            value | rights);
     }
     if (region[r].version[place] == VERSIONS)
         wrong("too many steps", page, 0);
@@ -496,7 +506,10 @@ static void *cpu_thread(void *argument)
 {
     struct cpu *cpu = argument;
 
-    for (unsigned long i = wanted("SHADOW_STEPS", SHADOW_DEFAULT_STEPS); i-- > 0;) {
+    unsigned long steps = wanted("SHADOW_STEPS", SHADOW_DEFAULT_STEPS);
+
+    for (unsigned long i = steps; i-- > 0;) {
+        cpu->late = i < steps / 8;
         unsigned dice = below(cpu, 200);
         if (dice < 110)
             run_l2(cpu);
