@@ -107,6 +107,8 @@ UNIT_TESTS += svm-step
 unit-svm-step := $(svm-pure)
 UNIT_TESTS += svm-nmi
 unit-svm-nmi := $(svm-pure)
+UNIT_TESTS += svm-halt
+unit-svm-halt := svm/halt.c $(svm-pure)
 # Exits of L2 from svm_l2_exit() on, with all that Umbra itself does at them.
 UNIT_TESTS += nested-svm-exit
 unit-nested-svm-exit := nested/svm-exit.c nested/svm-verdict.c svm/exit.c svm/event.c svm/step.c svm/controls.c svm/exit-name.c tests/unit/svm-exit-doubles.c

@@ -7,6 +7,7 @@
 #include "arch/cpu.h"
 #include "arch/msr.h"
 #include "arch/string.h"
+#include "svm/vmcb.h"
 
 #define CPUID_EXTENDED_FEATURES   0x80000001u
 #define CPUID_EXTENDED_ADDRESSES  0x80000008u
@@ -68,7 +69,7 @@ const char *svm_probe(struct tdp_config *config)
     if ((extended.edx & CPUID_EXT_EDX_NX) == 0)
         return "this CPU has no NX (CPUID 8000_0001 EDX bit 20): enable no-execute protection in the "
                "firmware's set-up";
-    if (svm.ebx < 2)
+    if (svm.ebx <= ASID_GUEST)
         return "this CPU's SVM has no ASID for a guest (CPUID 8000_000A EBX): report it to whoever emulates "
                "this CPU";
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The table of intercepts. What is not in it costs the guest nothing: interrupts, NMI and SMI, I/O, HLT,
- * MWAIT, PAUSE, CR0 to CR8, debug registers, TSC and performance counters, INVLPG, task switches, and all
- * exceptions but #GP. CR0 and CR4 need no guard: SVM has no enable bit there, and no bit of theirs weakens
- * nested paging.
+ * The table of intercepts. What is not in it costs the guest nothing: interrupts, SMI, I/O, MWAIT, PAUSE,
+ * CR0 to CR8, debug registers, TSC and performance counters, INVLPG, task switches, and all exceptions but
+ * #GP; nor do NMI and HLT with one CPU, see svm/nmi.h and svm/halt.h. CR0 and CR4 need no guard: SVM has no
+ * enable bit there, and no bit of theirs weakens nested paging.
  */
 #include "svm/controls.h"
 

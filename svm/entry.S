@@ -92,6 +92,23 @@ svm_vmsave:
         ret
         .size   svm_vmsave, . - svm_vmsave
 
+/* void svm_vmrun(u64 vmcb): clobbers RAX, which VMEXIT brings back as it is here, like RSP and RFLAGS. */
+        .global svm_vmrun
+        .type   svm_vmrun, @function
+svm_vmrun:
+        mov     %rdi, %rax
+        vmrun   %rax
+        ret
+        .size   svm_vmrun, . - svm_vmrun
+
+/* All that the guest of svm/halt.c executes, in real mode. */
+        .global svm_halt_code
+        .type   svm_halt_code, @function
+svm_halt_code:
+        hlt
+        vmmcall
+        .size   svm_halt_code, . - svm_halt_code
+
 /* void svm_clgi(void): clobbers nothing. */
         .global svm_clgi
         .type   svm_clgi, @function

@@ -14,6 +14,7 @@
 #include "svm/efer.h"
 #include "svm/event.h"
 #include "svm/exit-name.h"
+#include "svm/halt.h"
 #include "svm/instruction.h"
 #include "svm/nmi.h"
 #include "svm/npf.h"
@@ -164,14 +165,19 @@ static enum exit_action exit_shutdown(struct svm_vcpu *svm)
     svm_guest_shutdown(svm, "an exception during the delivery of #DF");
 }
 
+enum exit_action svm_deliver_held(struct svm_vcpu *svm)
+{
+    if (svm->init_pending && !svm_gif_is_clear(svm))
+        svm_guest_init(svm);
+    return svm_nmi_deliver(svm);
+}
+
 /* What the exit is for is still pending. NMIs are asked for while GIF is 0, and where there are several CPUs.
  */
 static enum exit_action exit_init_or_nmi(struct svm_vcpu *svm)
 {
     svm_take_events(svm);
-    if (svm->init_pending && !svm_gif_is_clear(svm))
-        svm_guest_init(svm);
-    return svm_nmi_deliver(svm);
+    return svm_deliver_held(svm);
 }
 
 static enum exit_action exit_iret(struct svm_vcpu *svm)
@@ -271,6 +277,7 @@ static exit_handler *const handlers[SVM_EXIT_COUNT] = {
     [VMEXIT_CPUID] = exit_cpuid,
     [VMEXIT_IRET] = exit_iret,
     [VMEXIT_INVD] = exit_invd,
+    [VMEXIT_HLT] = svm_halt,
     [VMEXIT_INVLPGA] = exit_svm_instruction,
     [VMEXIT_MSR] = exit_msr,
     [VMEXIT_SHUTDOWN] = exit_shutdown,

@@ -26,6 +26,9 @@ bool svm_instruction_is(const struct instruction *decoded, enum svm_instruction 
 {
     u32 bytes = svm_instruction_bytes[which];
 
+    if (which == SVM_INSTRUCTION_HLT)
+        return decoded->encoding == ENCODING_LEGACY && decoded->map == OPCODE_MAP_PRIMARY &&
+               decoded->opcode == bytes;
     return is_0f(decoded, (u8)(bytes >> 8)) &&
            (svm_instruction_length(which) == 2 || modrm_of(decoded) == bytes >> 16);
 }
@@ -108,7 +111,7 @@ static u64 mask_of_bytes(unsigned bytes)
 /*
  * What remains when there is no NRIP save, as in QEMU's TCG, or when an address in rAX may have another size.
  * The exit itself proves which instruction it was; only its prefixes are unknown, and nearly always there are
- * none: two or three bytes tell.
+ * none: one to three bytes tell.
  */
 bool svm_decode_next_rip(struct svm_vcpu *svm, enum svm_instruction which)
 {

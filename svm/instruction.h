@@ -22,20 +22,23 @@ bool svm_instruction_needs_svm(const struct instruction *decoded);
 /* Pure: MOV to CR3 or CR4. */
 bool svm_instruction_moves_to_paging_cr(const struct instruction *decoded);
 
-/* The instructions without prefixes as a load of their two or three bytes sees them: APM vol. 3 appendix A.
+/* The instructions without prefixes as a load of their one to three bytes sees them: APM vol. 3 appendix A.
  */
 static const u32 svm_instruction_bytes[SVM_INSTRUCTIONS] = {
-    [SVM_INSTRUCTION_CPUID] = 0xa20f,    [SVM_INSTRUCTION_RDMSR] = 0x320f,
-    [SVM_INSTRUCTION_WRMSR] = 0x300f,    [SVM_INSTRUCTION_INVD] = 0x080f,
-    [SVM_INSTRUCTION_XSETBV] = 0xd1010f, [SVM_INSTRUCTION_VMMCALL] = 0xd9010f,
-    [SVM_INSTRUCTION_VMRUN] = 0xd8010f,  [SVM_INSTRUCTION_VMLOAD] = 0xda010f,
-    [SVM_INSTRUCTION_VMSAVE] = 0xdb010f, [SVM_INSTRUCTION_STGI] = 0xdc010f,
-    [SVM_INSTRUCTION_CLGI] = 0xdd010f,   [SVM_INSTRUCTION_INVLPGA] = 0xdf010f,
+    [SVM_INSTRUCTION_CPUID] = 0xa20f,     [SVM_INSTRUCTION_RDMSR] = 0x320f,
+    [SVM_INSTRUCTION_WRMSR] = 0x300f,     [SVM_INSTRUCTION_INVD] = 0x080f,
+    [SVM_INSTRUCTION_XSETBV] = 0xd1010f,  [SVM_INSTRUCTION_VMMCALL] = 0xd9010f,
+    [SVM_INSTRUCTION_HLT] = 0xf4,         [SVM_INSTRUCTION_VMRUN] = 0xd8010f,
+    [SVM_INSTRUCTION_VMLOAD] = 0xda010f,  [SVM_INSTRUCTION_VMSAVE] = 0xdb010f,
+    [SVM_INSTRUCTION_STGI] = 0xdc010f,    [SVM_INSTRUCTION_CLGI] = 0xdd010f,
+    [SVM_INSTRUCTION_INVLPGA] = 0xdf010f,
 };
 
 static inline unsigned svm_instruction_length(enum svm_instruction which)
 {
-    return svm_instruction_bytes[which] > 0xffff ? 3 : 2;
+    u32 bytes = svm_instruction_bytes[which];
+
+    return bytes > 0xffff ? 3 : bytes > 0xff ? 2 : 1;
 }
 
 static inline bool svm_takes_address(enum svm_instruction which)

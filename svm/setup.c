@@ -13,6 +13,7 @@
 #include "svm/capability.h"
 #include "svm/controls.h"
 #include "svm/efer.h"
+#include "svm/halt.h"
 #include "svm/nmi.h"
 #include "svm/startup.h"
 #include "svm/svm.h"
@@ -176,10 +177,12 @@ const char *svm_prepare(struct vcpu *vcpu, const struct start_state *start)
     msr_policy_fill_svm_map(phys_to_virt(msr_map));
 
     svm_controls_set_intercepts(control->intercept);
-    if (svm_nmi_intercepted())
-        control->intercept[VMEXIT_NMI / 32] |= 1u << VMEXIT_NMI % 32;
+    if (svm_nmi_intercepted()) {
+        control->intercept[VMEXIT_NMI / 32] |= 1u << VMEXIT_NMI % 32 | 1u << VMEXIT_HLT % 32;
+        svm_halt_prepare(svm);
+    }
     control->msrpm_base_pa = msr_map.raw;
-    control->asid = vcpu->index + 1; /* 0 is Umbra's */
+    control->asid = ASID_GUEST;
     control->nested_control = NP_ENABLE | (machine.mode_based_execute ? GMET_ENABLE : 0);
     control->n_cr3 = machine.tdp.root.raw;
     control->lbr_control = svm_features.lbr_virtualization ? LBR_VIRTUALIZATION_ENABLE : 0;

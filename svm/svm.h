@@ -32,6 +32,7 @@ enum svm_instruction {
     SVM_INSTRUCTION_INVD,
     SVM_INSTRUCTION_XSETBV,
     SVM_INSTRUCTION_VMMCALL,
+    SVM_INSTRUCTION_HLT,
     SVM_INSTRUCTION_VMRUN,
     SVM_INSTRUCTION_VMLOAD,
     SVM_INSTRUCTION_VMSAVE,
@@ -83,7 +84,7 @@ struct svm_vcpu {
     u32 unusual;      /* enum svm_unusual */
     u32 exceptions;   /* intercept word of exceptions of *vmcb, in normal operation */
     hpa_t vmcb_frame;
-    hpa_t host_vmcb_frame; /* Umbra's own state that VMRUN does not switch, for VMSAVE and VMLOAD */
+    hpa_t host_vmcb_frame; /* Umbra's own state that VMRUN does not switch; and svm/halt.h */
     u64 efer_writable;
     struct svm_site site[SVM_INSTRUCTIONS][SVM_SITES];
     struct paging paging; /* the guest's, for svm_linear_context() */
@@ -162,6 +163,8 @@ void svm_clgi(void);
 void svm_take_pending(void);
 /* The same until *word, which is 0 before, is written, or something has come. Uses MONITOR and MWAIT. */
 void svm_wait_for_write(const u64 *word);
+/* VMRUN of what keeps to itself: it changes no register but RAX, and nothing that VMLOAD loads. */
+void svm_vmrun(u64 vmcb);
 /*
  * svm/startup.c: svm_take_pending(); an NMI goes to the hook, and an INIT into init_pending. Both may have
  * come, whichever of them the exit is for, since GIF is clear from then on.
@@ -172,6 +175,9 @@ void svm_take_events(struct svm_vcpu *svm);
 void svm_exit(struct vcpu *vcpu);
 /* The same for L2. */
 void svm_l2_exit(struct vcpu *vcpu);
+
+/* svm/exit.c: L1 gets the INIT or NMI that waits for it, if it can have one now. */
+enum exit_action svm_deliver_held(struct svm_vcpu *svm);
 
 /* --- for nested/ --- */
 

@@ -13,6 +13,9 @@
 /* Exit code n below 0xC0 belongs to bit n % 32 of intercept word n / 32. */
 enum { VMCB_INTERCEPT_WORDS = 6, VMCB_INTERCEPT_EXCEPTIONS = 2 };
 
+/* 0 is Umbra's; those of L2 follow the last. */
+enum { ASID_HALT = 1, ASID_GUEST };
+
 /* TLB_CONTROL, table 15-9 */
 enum {
     TLB_CONTROL_NOTHING = 0,
@@ -87,6 +90,7 @@ enum vmexit_code {
     VMEXIT_CPUID = 0x072,
     VMEXIT_IRET = 0x074,
     VMEXIT_INVD = 0x076,
+    VMEXIT_HLT = 0x078,
     VMEXIT_INVLPGA = 0x07a,
     VMEXIT_IOIO = 0x07b,
     VMEXIT_MSR = 0x07c,

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Group bench-smp: L2's first touches of 4-KByte pages, by all CPUs at once, through one page table of L1's
- * and through one for each. cpus=N on the command line. The time-stamp counter is the instructions of each
- * CPU on Bochs, whose CPUs take turns, and the sum of all with QEMU's -icount; L2 pauses after each touch,
- * which gives the turn away there.
+ * and through one for each; and HLT of one CPU. cpus=N on the command line. The time-stamp counter is the
+ * instructions of each CPU on Bochs, whose CPUs take turns, and the sum of all with QEMU's -icount; L2 pauses
+ * after each touch, which gives the turn away there.
  */
 #include "tests/guest/bench.h"
 #include "tests/guest/svm.h"
 #undef L2_CODE /* of neither vendor here */
 #include "tests/guest/vmx.h"
 
-enum { CPUS = 4, PAGES = 60, OWN = CPUS * PAGES };
+enum { CPUS = 4, PAGES = 60, OWN = CPUS * PAGES, VECTOR_HALT = 0x45 };
 
 extern const u8 bench_touch_start[], bench_svm_touch_start[];
 
@@ -115,6 +115,36 @@ static void work(unsigned cpu)
     touch_pages("touch-one-table", cpu, 0, &barriers);
     touch_pages("touch-own-tables", cpu, OWN, &barriers);
     barrier(++barriers);
+    while (cpu != 0)
+        __asm__ volatile("cli; hlt");
+}
+
+static bool on_interrupt(struct frame *frame)
+{
+    (void)frame;
+    apic_write(APIC_EOI, 0);
+    return true;
+}
+
+/* What a HLT costs more than a NOP, with an interrupt that waits. The others sleep, so that the ticks are its
+ * own. */
+static void halt(void)
+{
+    u64 at[3], exits[3];
+
+    for (unsigned i = 0; i < 3; i++) {
+        at[i] = rdtsc();
+        exits[i] = bench_exits();
+        for (unsigned n = 0; n < BENCH_LOOPS && i < 2; n++) {
+            apic_send(0, ICR_SELF | ICR_FIXED | VECTOR_HALT);
+            if (i == 0)
+                __asm__ volatile("sti; nop; cli" ::: "memory");
+            else
+                __asm__ volatile("sti; hlt; cli" ::: "memory");
+        }
+    }
+    bench_row("halt", BENCH_LOOPS, (exits[2] - exits[1]) - (exits[1] - exits[0]),
+              (at[2] - at[1]) - (at[1] - at[0]));
 }
 
 /* Window pages from 0 on are of one table; from OWN on those of each CPU are of a table of its own. */
@@ -148,5 +178,7 @@ void group_bench_smp(void)
     if (cpus > 1)
         bench_require("bench.call", smp_call(work));
     work(0);
+    trap_set_hook(VECTOR_HALT, on_interrupt);
+    halt();
     check("bench-smp.all_touched", !failed);
 }

@@ -50,6 +50,7 @@ static const struct deviation {
      "the VM exit of the first CPU that takes a start-up IPI keeps it from the others"},
     {BOCHS, BARE, "vmx-smp.init_in_root.*", "INIT is lost in VMX root operation"},
     {BOCHS, BARE, "smp-restart.root.init_after_vmxoff", "INIT is lost in VMX root operation"},
+    {BOCHS, UNDER_UMBRA, "smp-halt.shoot_down.*", "a VM exit from HLT saves activity state 0"},
     {BOCHS, UNDER_UMBRA, "smp.exiting.*",
      "INIT is lost in VMX root operation, and the CPU spends its time there"},
     {BOCHS, BARE, "vmx-instructions.invept_type_large", "only bits 31:0 of INVEPT's type count"},

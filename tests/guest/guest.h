@@ -319,6 +319,7 @@ void group_hostile(void);
 void group_hidden(void);
 void group_smp(void);
 void group_smp_start(void);
+void group_smp_halt(void);
 void group_smp_restart(void);
 void group_vmx_smp(void);
 /* The other CPUs: starts them, if they are not yet, and returns how many there are. */

@@ -29,6 +29,7 @@ static const struct {
     {"hostile", group_hostile},
     {"smp", group_smp},
     {"smp-start", group_smp_start},
+    {"smp-halt", group_smp_halt},
     {"vmx-smp", group_vmx_smp},
     {"smp-restart", group_smp_restart},
     {"triple", group_triple},

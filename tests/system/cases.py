@@ -111,6 +111,12 @@ def smp_cases():
     for cpu, umbra in itertools.product(("intel", "amd"), (UMBRA_TEST, None)):
         cases.append(guest_case("smp-start%s" % ("" if umbra else "-bare"), cpu, "smp-start", umbra=umbra, words="cpus=3",
                                 options=("--cpus", "3")))
+    for cpu, umbra in itertools.product(("intel", "amd"), (UMBRA_TEST, None)):
+        cases.append(guest_case("smp-halt%s" % ("" if umbra else "-bare"), cpu, "smp-halt", umbra=umbra, words="cpus=2",
+                                options=("--cpus", "2")))
+    # Umbra finds the end of the HLT itself.
+    cases.append(guest_case("smp-halt-of-older-cpu", "amd", "smp-halt", umbra=UMBRA_TEST, words="cpus=2", options=("--cpus", "2"),
+                            model="max,+svm,+npt,+gmet,-nrip-save"))
     words = ["--expect", "umbra: 4 CPUs", "--expect", "guest: init reached"]
     for line in ("cpus 4", "8 jobs, 1 result", "on-line 0$", "on-line again 0-3", "8 jobs, 1 result", "reboots"):
         words += ["--expect", "guest: " + line]

@@ -128,20 +128,22 @@ def smp_cases(cpus):
 
 def kexec_cases(cpus):
     """
-    Linux starts another Linux in its place while its KVM runs VMs, which never end, on both CPUs; there KVM runs VMs again.
+    Linux starts another Linux in its place while its KVM runs VMs, which never end, on all CPUs; there KVM runs VMs again.
 
     Linux leaves its other CPUs in HLT for the next one, which wants their code's memory, too. Bochs wakes them up when they take
-    an NMI of a shoot-down, as a write to MTRRs causes one: the next kernel leaves MTRRs alone there.
+    an NMI of a shoot-down, as a write to MTRRs causes one: the next kernel leaves MTRRs alone there. On AMD each start of a CPU
+    but the last is one, too.
     """
     found = []
-    for cpu, more, next_words, seconds in (("intel", ("--ips", "15000000"), ("clearcpuid=mtrr",), 170), ("amd", (), (), 35)):
+    for cpu, cpus_in, more, next_words, seconds in (("intel", "2", ("--ips", "15000000"), ("clearcpuid=mtrr",), 170),
+                                                    ("amd", "4", (), (), 60)):
         words = ("console=ttyS0", "quiet", *UNHURRIED)
         after = ";".join((*words, *next_words, "umbra.test=kvm", "umbra.under=umbra", "umbra.kvm=smp"))
         found.append(cases.Case("linux-kexec", cpu, [cases.Run("umbra", [
-            "--cpu", cpu, "--cpus", "2", *more, "--umbra", cases.UMBRA, "--guest", cases.linux_kernel(), "--module", INITRAMFS_KEXEC,
+            "--cpu", cpu, "--cpus", cpus_in, *more, "--umbra", cases.UMBRA, "--guest", cases.linux_kernel(), "--module", INITRAMFS_KEXEC,
             "--cmdline", " ".join((*words, "umbra.test=kexec", "umbra.next=" + after)),
-            "--expect", "kvm: group kexec", "--expect", "kvm: note 2 CPUs", "--expect", "kvm: PASS kexec.vms_run",
-            "--expect", "guest: init reached", "--expect", "kvm: group smp", "--expect", "kvm: note 2 CPUs", "--expect", ALL_GOOD,
+            "--expect", "kvm: group kexec", "--expect", "kvm: note %s CPUs" % cpus_in, "--expect", "kvm: PASS kexec.vms_run",
+            "--expect", "guest: init reached", "--expect", "kvm: group smp", "--expect", "kvm: note %s CPUs" % cpus_in, "--expect", ALL_GOOD,
             "--until", TOTALS, "--forbid", "kvm: FAIL.*", "--timeout", "900"])], seconds=seconds))
     return [case for case in found if case.cpu in cpus]
 
