@@ -39,6 +39,7 @@
 
 /* Memory types: SDM vol. 3A 12.11, 12.12; APM vol. 2 7.7, 7.8 */
 #define MSR_IA32_PAT               0x277u
+#define IA32_PAT_RESET             0x0007040600070406ull /* after power-on: SDM vol. 3A 12.12.4 */
 #define MSR_IA32_MTRRCAP           0xfeu
 #define IA32_MTRRCAP_VCNT          BITS(7, 0)
 #define IA32_MTRRCAP_FIX           BIT(8)  /* the fixed-range registers exist */

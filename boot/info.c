@@ -410,8 +410,7 @@ const char *boot_info_status_text(enum boot_info_status status)
                "command";
     case BOOT_INFO_TRUNCATED:
         return "the boot loader's information structure is damaged (a length or an address leads out of it): "
-               "try "
-               "another version of the boot loader";
+               "try another version of the boot loader";
     case BOOT_INFO_NO_MEMORY_MAP:
         return "the boot loader passed no memory map with RAM in it: start Umbra with GRUB's multiboot2 "
                "command";

@@ -13,19 +13,12 @@
 
 static void read_mtrrs(struct mtrr_state *mtrr, unsigned maxphyaddr)
 {
-    static const u32 fixed[MTRR_FIXED_COUNT] = {
-        MSR_IA32_MTRR_FIX64K_00000, MSR_IA32_MTRR_FIX16K_80000, MSR_IA32_MTRR_FIX16K_A0000,
-        MSR_IA32_MTRR_FIX4K_C0000,  MSR_IA32_MTRR_FIX4K_C8000,  MSR_IA32_MTRR_FIX4K_D0000,
-        MSR_IA32_MTRR_FIX4K_D8000,  MSR_IA32_MTRR_FIX4K_E0000,  MSR_IA32_MTRR_FIX4K_E8000,
-        MSR_IA32_MTRR_FIX4K_F0000,  MSR_IA32_MTRR_FIX4K_F8000,
-    };
-
     mtrr->maxphyaddr = maxphyaddr;
     mtrr->cap = rdmsr(MSR_IA32_MTRRCAP);
     mtrr->def_type = rdmsr(MSR_IA32_MTRR_DEF_TYPE);
     mtrr->variable_count = (unsigned)min_u64(mtrr->cap & IA32_MTRRCAP_VCNT, MTRR_VARIABLE_MAX);
     for (unsigned i = 0; (mtrr->cap & IA32_MTRRCAP_FIX) != 0 && i < MTRR_FIXED_COUNT; i++)
-        mtrr->fixed[i] = rdmsr(fixed[i]);
+        mtrr->fixed[i] = rdmsr(mtrr_fixed_msr(i));
     for (unsigned i = 0; i < mtrr->variable_count; i++) {
         mtrr->variable[i].base = rdmsr(MSR_IA32_MTRR_PHYSBASE0 + 2 * i);
         mtrr->variable[i].mask = rdmsr(MSR_IA32_MTRR_PHYSMASK0 + 2 * i);

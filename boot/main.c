@@ -13,6 +13,7 @@
 #include "boot/info.h"
 #include "boot/machine.h"
 #include "boot/memory.h"
+#include "boot/multiboot.h"
 #include "boot/options.h"
 #include "boot/processors.h"
 #include "drivers/acpi.h"
@@ -24,7 +25,6 @@
 #include "vcpu/vendor.h"
 
 #define VGA_TEXT_BUFFER   0xb8000u
-#define FRAMEBUFFER_TEXT  2
 #define CPUID_FEATURES    1u
 #define CPUID_ECX_VMX     BIT(5)
 #define CPUID_EXTENDED    0x80000001u
@@ -62,7 +62,7 @@ static void start_consoles(void)
     else
         serial_off();
     log_set_level(options.log_level);
-    if (!info.framebuffer.present || info.framebuffer.type == FRAMEBUFFER_TEXT)
+    if (!info.framebuffer.present || info.framebuffer.type == MB_FRAMEBUFFER_EGA_TEXT)
         vga_init(phys_to_virt(hpa(VGA_TEXT_BUFFER)), 80, 25);
 }
 
@@ -100,7 +100,8 @@ static const struct vendor *find_vendor(void)
           "in the firmware");
 }
 
-/* The guest could start a CPU that Umbra does not control, and there do whatever it likes. */
+/* All that firmware has enabled: on a CPU that Umbra does not control the guest could do whatever it likes.
+ */
 static void find_cpus(void)
 {
     struct acpi_window window = low_memory();

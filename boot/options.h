@@ -37,8 +37,8 @@ struct boot_options {
     struct option_complaint complaint[OPTION_COMPLAINTS_MAX];
 };
 
-/* Sets the defaults (COM1, 115,200 baud, info, nested, one CPU, hypercalls by the kernel), then what `line`
- * says. The last of several words with one key counts. */
+/* Sets the defaults (COM1, 115,200 baud, info, nested with VMCS shadowing, all CPUs, hypercalls by the
+ * kernel), then what `line` says. The last of several words with one key counts. */
 void options_parse(struct boot_options *options, const char *line);
 
 /* The sentence for one kept complaint; a buffer of 200 bytes holds each. */

@@ -15,7 +15,6 @@
 #include "vcpu/shootdown.h"
 #include "vcpu/vendor.h"
 
-#define PAT_AFTER_RESET  0x0007040600070406ull /* SDM vol. 3A 12.12.4 */
 #define CPUID_FEATURES   1u
 #define CPUID_ECX_XSAVE  BIT(26)
 #define CPUID_STRUCTURED 7u
@@ -60,7 +59,7 @@ void processors_set_control_registers(void)
     if ((structured.ebx & CPUID_EBX_SMAP) != 0)
         cr4 |= CR4_SMAP;
     write_cr4(cr4);
-    wrmsr(MSR_IA32_PAT, PAT_AFTER_RESET);
+    wrmsr(MSR_IA32_PAT, IA32_PAT_RESET);
 }
 
 static struct percpu *create(unsigned index, struct cpu_stacks *stacks)

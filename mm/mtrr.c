@@ -61,6 +61,11 @@ static bool is_variable(const struct mtrr_state *state, u32 msr)
     return msr >= MSR_IA32_MTRR_PHYSBASE0 && msr - MSR_IA32_MTRR_PHYSBASE0 < 2 * state->variable_count;
 }
 
+u32 mtrr_fixed_msr(unsigned index)
+{
+    return fixed_ranges[index].msr;
+}
+
 /* The index of a fixed-range register; MTRR_FIXED_COUNT if `msr` is none or the CPU has none. */
 static unsigned fixed_index(const struct mtrr_state *state, u32 msr)
 {

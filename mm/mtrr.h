@@ -31,6 +31,9 @@ struct mtrr_state {
     unsigned maxphyaddr;     /* bits */
 };
 
+/* The MSR that `fixed[index]` stands for. */
+u32 mtrr_fixed_msr(unsigned index);
+
 /* Is `msr` an MTRR that this state holds (IA32_MTRRCAP included)? */
 bool mtrr_owns(const struct mtrr_state *state, u32 msr);
 /* The value of an owned MSR; 0 for any other. */

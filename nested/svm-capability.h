@@ -6,22 +6,7 @@
 #define UMBRA_NESTED_SVM_CAPABILITY_H
 
 #include "arch/cpu.h"
-
-/* CPUID 8000_000A EDX, APM vol. 3 E.4.9 */
-#define SVM_EDX_NP              BIT(0)
-#define SVM_EDX_LBR             BIT(1)
-#define SVM_EDX_NRIPS           BIT(3)
-#define SVM_EDX_TSC_RATIO       BIT(4)
-#define SVM_EDX_VMCB_CLEAN      BIT(5)
-#define SVM_EDX_FLUSH_BY_ASID   BIT(6)
-#define SVM_EDX_DECODE_ASSISTS  BIT(7)
-#define SVM_EDX_PAUSE_FILTER    BIT(10)
-#define SVM_EDX_PAUSE_THRESHOLD BIT(12)
-#define SVM_EDX_VIRTUAL_VMLOAD  BIT(15)
-#define SVM_EDX_VGIF            BIT(16)
-#define SVM_EDX_GMET            BIT(17)
-#define SVM_EDX_VNMI            BIT(25)
-#define SVM_EDX_ADDRESS_CHECK   BIT(28)
+#include "svm/capability.h"
 
 /* One feature that L1 may see. */
 struct svm_feature_row {

@@ -7,7 +7,6 @@
 
 #include "arch/x86.h"
 #include "nested/vmx-fields.h"
-#include "vmx/capability.h"
 
 /* Short names keep the table readable. How it comes that L1's setting has its effect on L2 is for readers
  * only. */

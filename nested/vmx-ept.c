@@ -424,8 +424,7 @@ enum exit_action l2_second_level_exit(struct vcpu *vcpu, u32 reason)
     }
     }
     fatal("a guest of the guest faults again and again at guest-physical %lx, RIP %lx, qualification %lx, "
-          "though "
-          "its tables are filled",
+          "though its tables are filled",
           access.address.raw, access.rip, qualification);
 }
 

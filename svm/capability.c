@@ -9,26 +9,13 @@
 #include "arch/string.h"
 #include "svm/vmcb.h"
 
-#define CPUID_EXTENDED_FEATURES   0x80000001u
-#define CPUID_EXTENDED_ADDRESSES  0x80000008u
-#define CPUID_SVM                 0x8000000au
+#define CPUID_EXTENDED_FEATURES  0x80000001u
+#define CPUID_EXTENDED_ADDRESSES 0x80000008u
+#define CPUID_SVM                0x8000000au
 
-#define CPUID_EXT_ECX_SVM         BIT(2)
-#define CPUID_EXT_EDX_NX          BIT(20)
-#define CPUID_EXT_EDX_PAGE1G      BIT(26)
-
-#define CPUID_SVM_EDX_NP          BIT(0)
-#define CPUID_SVM_EDX_LBRVIRT     BIT(1)
-#define CPUID_SVM_EDX_SVML        BIT(2)
-#define CPUID_SVM_EDX_NRIPS       BIT(3)
-#define CPUID_SVM_EDX_TSC_RATIO   BIT(4)
-#define CPUID_SVM_EDX_VMCB_CLEAN  BIT(5)
-#define CPUID_SVM_EDX_FLUSHBYASID BIT(6)
-#define CPUID_SVM_EDX_DECODE      BIT(7)
-#define CPUID_SVM_EDX_VIRT_VMLOAD BIT(15)
-#define CPUID_SVM_EDX_VGIF        BIT(16)
-#define CPUID_SVM_EDX_GMET        BIT(17)
-#define CPUID_SVM_EDX_VNMI        BIT(25)
+#define CPUID_EXT_ECX_SVM        BIT(2)
+#define CPUID_EXT_EDX_NX         BIT(20)
+#define CPUID_EXT_EDX_PAGE1G     BIT(26)
 
 struct svm_features svm_features;
 
@@ -40,13 +27,11 @@ static const char *check_firmware(u32 svm_edx)
 
     if (!rdmsr_safe(MSR_VM_CR, &vm_cr) || (vm_cr & VM_CR_SVMDIS) == 0)
         return NULL;
-    if ((vm_cr & VM_CR_LOCK) != 0 || (svm_edx & CPUID_SVM_EDX_SVML) != 0)
+    if ((vm_cr & VM_CR_LOCK) != 0 || (svm_edx & SVM_EDX_SVML) != 0)
         return "SVM is switched off and locked by the firmware (VM_CR.SVMDIS): enable SVM, also called "
-               "AMD-V, in the "
-               "firmware's set-up and boot again";
+               "AMD-V, in the firmware's set-up and boot again";
     return "SVM is switched off (VM_CR.SVMDIS) though not locked: enable SVM, also called AMD-V, in the "
-           "firmware's set-up "
-           "and boot again";
+           "firmware's set-up and boot again";
 }
 
 const char *svm_probe(struct tdp_config *config)
@@ -62,10 +47,9 @@ const char *svm_probe(struct tdp_config *config)
 
     if (refusal != NULL)
         return refusal;
-    if ((svm.edx & CPUID_SVM_EDX_NP) == 0)
+    if ((svm.edx & SVM_EDX_NP) == 0)
         return "this CPU's SVM has no nested paging (CPUID 8000_000A EDX bit 0), which Umbra cannot do "
-               "without: use an AMD "
-               "CPU of family 10h or later, or an emulated one with npt";
+               "without: use an AMD CPU of family 10h or later, or an emulated one with npt";
     if ((extended.edx & CPUID_EXT_EDX_NX) == 0)
         return "this CPU has no NX (CPUID 8000_0001 EDX bit 20): enable no-execute protection in the "
                "firmware's set-up";
@@ -74,16 +58,16 @@ const char *svm_probe(struct tdp_config *config)
                "this CPU";
 
     svm_features = (struct svm_features){
-        .lbr_virtualization = (svm.edx & CPUID_SVM_EDX_LBRVIRT) != 0,
-        .nrip_save = (svm.edx & CPUID_SVM_EDX_NRIPS) != 0,
-        .clean_bits = (svm.edx & CPUID_SVM_EDX_VMCB_CLEAN) != 0,
-        .flush_by_asid = (svm.edx & CPUID_SVM_EDX_FLUSHBYASID) != 0,
-        .decode_assists = (svm.edx & CPUID_SVM_EDX_DECODE) != 0,
-        .tsc_ratio = (svm.edx & CPUID_SVM_EDX_TSC_RATIO) != 0,
-        .virtual_vmload = (svm.edx & CPUID_SVM_EDX_VIRT_VMLOAD) != 0,
-        .virtual_gif = (svm.edx & CPUID_SVM_EDX_VGIF) != 0,
-        .virtual_nmi = (svm.edx & CPUID_SVM_EDX_VNMI) != 0,
-        .gmet = (svm.edx & CPUID_SVM_EDX_GMET) != 0,
+        .lbr_virtualization = (svm.edx & SVM_EDX_LBR) != 0,
+        .nrip_save = (svm.edx & SVM_EDX_NRIPS) != 0,
+        .clean_bits = (svm.edx & SVM_EDX_VMCB_CLEAN) != 0,
+        .flush_by_asid = (svm.edx & SVM_EDX_FLUSH_BY_ASID) != 0,
+        .decode_assists = (svm.edx & SVM_EDX_DECODE_ASSISTS) != 0,
+        .tsc_ratio = (svm.edx & SVM_EDX_TSC_RATIO) != 0,
+        .virtual_vmload = (svm.edx & SVM_EDX_VIRTUAL_VMLOAD) != 0,
+        .virtual_gif = (svm.edx & SVM_EDX_VGIF) != 0,
+        .virtual_nmi = (svm.edx & SVM_EDX_VNMI) != 0,
+        .gmet = (svm.edx & SVM_EDX_GMET) != 0,
     };
     *config = (struct tdp_config){
         .format = TDP_NPT,

@@ -243,8 +243,7 @@ static enum exit_action exit_npf(struct svm_vcpu *svm)
 
     if ((violation.raw & NPF_RESERVED) != 0)
         fatal("nested paging met a reserved bit in Umbra's own tables at guest-physical %lx (EXITINFO1 %lx): "
-              "a bug of "
-              "Umbra's, please report it",
+              "a bug of Umbra's, please report it",
               violation.gpa.raw, violation.raw);
     if (is_vmload_of_no_memory(svm, violation.gpa))
         return EXIT_GP;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The SVM half of a virtual CPU, and what the files of svm/ share. Nothing outside svm/ includes it.
+ * The SVM half of a virtual CPU, and what the files of svm/ share with each other and with nested/svm-*.
  * Between two exits all guest state is in the VMCB, in vcpu->gpr, or live in registers that Umbra does not
  * use (XCR0, FPU, DR0 to DR3, TSC_AUX, PKRU ...). While an exit is handled vcpu->gpr[GPR_RAX] stands for
  * VMCB.RAX.

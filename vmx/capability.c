@@ -15,13 +15,6 @@
 /* CPUID.0AH: performance monitoring */
 #define CPUID_PMU 0xau
 
-/* IA32_VMX_BASIC, SDM vol. 3D A.1 */
-#define VMX_BASIC_REVISION      BITS(30, 0)
-#define VMX_BASIC_TRUE_CONTROLS BIT(55)
-
-/* IA32_VMX_MISC, SDM vol. 3D A.6 */
-#define VMX_MISC_WAIT_FOR_SIPI BIT(8)
-
 /* The upper half of a capability MSR says what may be 1. */
 #define MAY_BE_ONE(bit) ((u64)(bit) << 32)
 
@@ -35,14 +28,12 @@ static const char *check_firmware(void)
 {
     if ((cpuid(1, 0).ecx & CPUID_1_ECX_VMX) == 0) {
         return "this CPU has no VMX (CPUID.01H:ECX bit 5 is 0): Umbra needs an Intel CPU with VT-x, or "
-               "nested virtualization "
-               "switched on in the hypervisor below";
+               "nested virtualization switched on in the hypervisor below";
     }
     u64 control = rdmsr(MSR_IA32_FEATURE_CONTROL);
     if ((control & IA32_FEATURE_CONTROL_LOCK) != 0 && (control & IA32_FEATURE_CONTROL_VMX_OUTSIDE_SMX) == 0) {
         return refuse("firmware has locked VMX off (IA32_FEATURE_CONTROL is %lx): switch VT-x on in the "
-                      "firmware's setup and "
-                      "power-cycle the machine",
+                      "firmware's setup and power-cycle the machine",
                       control);
     }
     return NULL;
@@ -93,8 +84,7 @@ static const char *check_controls(void)
     if (verdict.row == NULL)
         return NULL;
     return refuse("this CPU does not let the %s control \"%s\" be %d, which Umbra needs because %s: a newer "
-                  "CPU is needed, or "
-                  "the hypervisor below has to offer it",
+                  "CPU is needed, or the hypervisor below has to offer it",
                   control_word_name(verdict.word), verdict.row->name, verdict.must_be_one ? 0 : 1,
                   verdict.row->reason);
 }
@@ -112,10 +102,9 @@ static const char *check_ept(void)
     };
     for (size_t i = 0; i < ARRAY_SIZE(needed); i++) {
         if ((vmx_capability.ept_vpid & needed[i].bit) == 0) {
-            return refuse(
-                "this CPU's EPT lacks %s (IA32_VMX_EPT_VPID_CAP is %lx): a newer CPU is needed, or the "
-                "hypervisor below has to offer it",
-                needed[i].name, vmx_capability.ept_vpid);
+            return refuse("this CPU's EPT lacks %s (IA32_VMX_EPT_VPID_CAP is %lx): a newer CPU is needed, or "
+                          "the hypervisor below has to offer it",
+                          needed[i].name, vmx_capability.ept_vpid);
         }
     }
     if ((vmx_capability.ept_vpid & (EPT_INVEPT_SINGLE_CONTEXT | EPT_INVEPT_ALL_CONTEXTS)) == 0)
@@ -132,11 +121,10 @@ static const char *check_control_registers(void)
     vmx_capability.cr4_fixed1 = rdmsr(MSR_IA32_VMX_CR4_FIXED1);
     vmx_capability.cr0_forced = vmx_capability.cr0_fixed0 & ~(CR0_PE | CR0_PG);
     if ((vmx_capability.cr4_fixed0 & CR4_GUEST_OWNED) != 0 || (vmx_capability.cr0_forced & ~CR0_NE) != 0) {
-        return refuse(
-            "this CPU requires control-register bits in VMX operation that a guest must be free to clear "
-            "(IA32_VMX_CR0_FIXED0 is %lx, IA32_VMX_CR4_FIXED0 is %lx): no such CPU is known, please report "
-            "it",
-            vmx_capability.cr0_fixed0, vmx_capability.cr4_fixed0);
+        return refuse("this CPU requires control-register bits in VMX operation that a guest must be free to "
+                      "clear (IA32_VMX_CR0_FIXED0 is %lx, IA32_VMX_CR4_FIXED0 is %lx): no such CPU is known, "
+                      "please report it",
+                      vmx_capability.cr0_fixed0, vmx_capability.cr4_fixed0);
     }
     return NULL;
 }
@@ -180,10 +168,9 @@ const char *vmx_match(void)
         return refusal;
     if (!alike(&first, &vmx_capability))
         return "its VMX is not that of the boot CPU: all CPUs of a machine have to be alike";
-    if ((rdmsr(MSR_IA32_VMX_MISC) & VMX_MISC_WAIT_FOR_SIPI) == 0 ||
+    if ((rdmsr(MSR_IA32_VMX_MISC) & VMX_MISC_ACTIVITY_SIPI) == 0 ||
         (vmx_capability.ept_vpid & EPT_INVEPT_ALL_CONTEXTS) == 0)
         return "its VMX cannot wait for a start-up IPI, or has no INVEPT of all contexts, which Umbra needs "
-               "with "
-               "more than one CPU: the hypervisor below has to offer it, or to give the machine one CPU";
+               "with more than one CPU: the hypervisor below has to offer it, or to give the machine one CPU";
     return NULL;
 }

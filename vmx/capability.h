@@ -10,6 +10,25 @@
 #include "mm/tdp.h"
 #include "vmx/controls.h"
 
+/* IA32_VMX_BASIC, SDM vol. 3D A.1 */
+#define VMX_BASIC_REVISION      BITS(30, 0)
+#define VMX_BASIC_REGION_SHIFT  32u
+#define VMX_BASIC_WRITE_BACK    (6ull << 50)
+#define VMX_BASIC_INS_OUTS      BIT(54) /* instruction information of INS and OUTS */
+#define VMX_BASIC_TRUE_CONTROLS BIT(55)
+#define VMX_BASIC_ANY_ERROR_CODE                                                                             \
+    BIT(56) /* injected hardware exceptions may come with or without an error code */
+
+/* IA32_VMX_MISC, SDM vol. 3D A.6 */
+#define VMX_MISC_TIMER_RATE        BITS(4, 0)
+#define VMX_MISC_STORES_LMA        BIT(5) /* an exit stores EFER.LMA into "IA-32e mode guest" */
+#define VMX_MISC_ACTIVITY_HLT      BIT(6)
+#define VMX_MISC_ACTIVITY_SHUTDOWN BIT(7)
+#define VMX_MISC_ACTIVITY_SIPI     BIT(8)
+#define VMX_MISC_CR3_TARGETS_SHIFT 16u
+#define VMX_MISC_VMWRITE_ANY       BIT(29) /* VMWRITE can write read-only data fields */
+#define VMX_MISC_INJECT_LENGTH_0   BIT(30)
+
 /* IA32_VMX_EPT_VPID_CAP, SDM vol. 3D A.10 */
 #define EPT_EXECUTE_ONLY            BIT(0)
 #define EPT_WALK_4                  BIT(6)

@@ -68,8 +68,7 @@ static enum exit_action handle_misconfiguration(struct vcpu *vcpu)
 
     (void)vcpu;
     fatal("EPT misconfiguration at guest-physical %lx (rip %lx): the entry of level %u is %lx, target %lx, "
-          "type %u; a bug in "
-          "Umbra",
+          "type %u; a bug in Umbra",
           address, vmread(VMCS_GUEST_RIP), leaf.level, leaf.entry, leaf.target, (unsigned)leaf.type);
 }
 

@@ -20,9 +20,6 @@
 #define EPTP_WALK_4         (3ull << 3)
 #define EPTP_ACCESSED_DIRTY BIT(6)
 
-/* What IA32_PAT holds after power-on (SDM vol. 3A 12.12.4), which loaders leave alone. */
-#define PAT_RESET 0x0007040600070406ull
-
 /* CPUID.01H:ECX */
 #define CPUID_1_ECX_XSAVE BIT(26)
 
@@ -118,7 +115,7 @@ static void write_initial_msrs(void)
     const bool *feature = vmx_capability.controls.feature;
 
     vmwrite(VMCS_LINK_POINTER, ~0ull);
-    vmwrite(VMCS_GUEST_PAT, PAT_RESET);
+    vmwrite(VMCS_GUEST_PAT, IA32_PAT_RESET); /* which loaders leave alone */
     vmwrite(VMCS_GUEST_SYSENTER_CS, 0);
     vmwrite(VMCS_GUEST_SYSENTER_ESP, 0);
     vmwrite(VMCS_GUEST_SYSENTER_EIP, 0);
