@@ -106,7 +106,7 @@ void shadow_statistics(const struct shadow *shadow, struct shadow_statistics *su
     }
 }
 
-void shadow_cpu_init(struct shadow *shadow, struct shadow_cpu *storage, u16 first_tag, void *owner)
+bool shadow_cpu_init(struct shadow *shadow, struct shadow_cpu *storage, u16 first_tag, void *owner)
 {
     struct shadow_state *cpu = shadow_state_of(storage);
 
@@ -118,11 +118,14 @@ void shadow_cpu_init(struct shadow *shadow, struct shadow_cpu *storage, u16 firs
         .watch.entry = carve((shadow->config.pages + 64 + SHADOW_WATCH_STEP) * sizeof(u64 *)),
         .watch.owed = carve(shadow->config.pages * sizeof(u32)),
     };
+    if (cpu->watch.entry == NULL || cpu->watch.owed == NULL)
+        return false;
     spin_lock(&shadow->lock);
     cpu->next = shadow->cpus;
     atomic_store(&shadow->cpus, cpu);
     atomic_poke(&shadow->cpu_count, shadow->cpu_count + 1);
     spin_unlock(&shadow->lock);
+    return true;
 }
 
 /* A page is needed and none is free. False: the pool is too small. */
@@ -577,17 +580,6 @@ const struct paging *shadow_paging(const struct shadow *shadow, u32 handle, u64 
         return NULL;
     *pointer = root->key.pointer;
     return &root->paging;
-}
-
-enum walk_status shadow_translate(const struct shadow *shadow, u32 handle, l2_gpa_t address, unsigned access,
-                                  struct walk *result)
-{
-    u64 pointer;
-    const struct paging *paging = shadow_paging(shadow, handle, &pointer);
-
-    if (paging == NULL)
-        return WALK_CONTENDED;
-    return walk(paging, shadow->config.memory, pointer, address.raw, access, result);
 }
 
 /* --- invalidation by L1 --- */

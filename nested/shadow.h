@@ -85,7 +85,8 @@ struct shadow_config {
     void *context;
 };
 
-/* Since the start, of all CPUs; for reports, tests and benchmarks. Words only. */
+/* Since the start, of all CPUs; for tests, and for who looks with a debugger: no report has them. Words only.
+ */
 struct shadow_statistics {
     u64 faults, filled, reflected, policy, spurious;
     u64 pages_used, pages_evicted, roots_evicted;
@@ -108,12 +109,13 @@ void shadow_statistics(const struct shadow *shadow, struct shadow_statistics *su
 enum { SHADOW_CPU_BYTES = 1536 };
 /*
  * Storage for one CPU, once for each; the VPIDs or ASIDs first_tag to first_tag + SHADOW_TAGS - 1 are L2's
- * from now on. All their translations are flushed at first use.
+ * from now on. All their translations are flushed at first use. False, and the CPU may not be used with the
+ * functions below: the frame pool is empty.
  */
 struct shadow_cpu {
     u64 opaque[SHADOW_CPU_BYTES / 8];
 };
-void shadow_cpu_init(struct shadow *shadow, struct shadow_cpu *storage, u16 first_tag, void *owner);
+bool shadow_cpu_init(struct shadow *shadow, struct shadow_cpu *storage, u16 first_tag, void *owner);
 
 /* --- roots --- */
 
@@ -167,14 +169,6 @@ unsigned shadow_renew(struct shadow *shadow, struct shadow_cpu *storage);
  * until this CPU acquires another root. NULL if gone.
  */
 const struct paging *shadow_paging(const struct shadow *shadow, u32 handle, u64 *pointer);
-
-/*
- * L1's guest-physical address of an L2 guest-physical one by L1's tables as they are now, for Umbra's own
- * accesses to memory of L2 (instruction bytes, descriptor tables). Sets no flags. `access`: enum access, as
- * for shadow_fault().
- */
-enum walk_status shadow_translate(const struct shadow *shadow, u32 handle, l2_gpa_t address, unsigned access,
-                                  struct walk *result);
 
 /* --- faults --- */
 

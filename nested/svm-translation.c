@@ -54,9 +54,8 @@ bool nested_svm_translation_init(struct vcpu *vcpu)
      * tables. */
     nested->first_asid = svm_of(vcpu)->vmcb->control.asid + 1;
     nested->one_asid = cpuid(CPUID_SVM, 0).ebx <= nested->first_asid + SHADOW_TAGS;
-    shadow_cpu_init(the_shadow, &nested->shadow_cpu, (u16)nested->first_asid, vcpu);
     nested->direct_flush = true;
-    return true;
+    return shadow_cpu_init(the_shadow, &nested->shadow_cpu, (u16)nested->first_asid, vcpu);
 }
 
 /* A CPU that has not come so far yet uses no shadow either. */

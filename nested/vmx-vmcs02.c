@@ -41,9 +41,8 @@ bool nested_vmx_transitions_init(struct vcpu *vcpu)
     }
     if (nested_vmx_shadow() == NULL)
         return false;
-    shadow_cpu_init(nested_vmx_shadow(), &state->shadow_cpu, (u16)(FIRST_L2_VPID + vcpu->index * L2_VPIDS),
-                    vcpu);
-    return true;
+    return shadow_cpu_init(nested_vmx_shadow(), &state->shadow_cpu,
+                           (u16)(FIRST_L2_VPID + vcpu->index * L2_VPIDS), vcpu);
 }
 
 static struct vmcs02 *find(struct vmcs02_state *state, u64 region)

@@ -187,13 +187,17 @@ NOTHING(log_quiet, bool quiet)
 NOTHING(vmx_flush_linear, struct vcpu *vcpu)
 NOTHING(nested_vmx_invalidate_linear, struct vcpu *vcpu, u32 l1_vpid)
 NOTHING(l2_acquire_tables, struct vcpu *vcpu, struct nested_vmx *nested)
-NOTHING(shadow_cpu_init, struct shadow *shadow, struct shadow_cpu *storage, u16 first_tag, void *owner)
 NOTHING(shadow_invalidate_all, struct shadow_cpu *storage)
 NOTHING(shadow_invalidate_pointer, struct shadow *shadow, struct shadow_cpu *storage, u64 pointer)
 NOTHING(nested_vmx_will_write, gpa_t address, u64 bytes)
 NOTHING(violation_step_done, struct vcpu *vcpu)
 NOTHING(shootdown_wait_begins, struct vcpu *vcpu)
 NOTHING(shootdown_wait_ends, struct vcpu *vcpu)
+
+bool shadow_cpu_init(struct shadow *shadow, struct shadow_cpu *storage, u16 first_tag, void *owner)
+{
+    return true;
+}
 
 /* Not called. */
 #define NEVER(type, function, ...)                                                                           \

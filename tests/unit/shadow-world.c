@@ -315,9 +315,9 @@ void world_make(const struct world_plan *plan)
     };
     world.shadow = shadow_init(&config);
     assert_non_null(world.shadow);
-    shadow_cpu_init(world.shadow, &world.cpu, 7, NULL);
+    assert_true(shadow_cpu_init(world.shadow, &world.cpu, 7, NULL));
     if (plan->shoot_down != NULL)
-        shadow_cpu_init(world.shadow, &world.second_cpu, 7 + SHADOW_TAGS, NULL);
+        assert_true(shadow_cpu_init(world.shadow, &world.second_cpu, 7 + SHADOW_TAGS, NULL));
     memset(world.invalidated, 1, sizeof(world.invalidated));
     for (unsigned i = 0; i < WORLD_ROOTS; i++)
         make_root(i);

@@ -567,7 +567,7 @@ static void make_machine(u32 pages, bool window)
     for (unsigned i = 0; i < CPUS; i++) {
         u64 seed = 0x9e3779b97f4a7c15ull * (i + 1 + CPUS * wanted("SHADOW_SEED", 0));
         cpus[i] = (struct cpu){.index = i, .random = seed + pages};
-        shadow_cpu_init(shadow, &cpus[i].shadow, (u16)(1 + i * SHADOW_TAGS), &cpus[i]);
+        assert_true(shadow_cpu_init(shadow, &cpus[i].shadow, (u16)(1 + i * SHADOW_TAGS), &cpus[i]));
     }
 }
 
