@@ -3,6 +3,7 @@
 #ifndef UMBRA_NESTED_NESTED_H
 #define UMBRA_NESTED_NESTED_H
 
+#include "nested/shadow.h"
 #include "vcpu/vcpu.h"
 
 /*
@@ -11,7 +12,7 @@
  */
 const char *nested_start(struct vcpu *vcpu);
 
-/* struct shadow_config's shoot_down; `owner` is the vcpu. */
-void nested_shoot_down(void *owner);
+/* What the shadow is made with on both vendors; `owner` of its CPUs is the vcpu. */
+struct shadow_config nested_shadow_config(void);
 
 #endif

@@ -228,7 +228,7 @@ void nested_svm_enter(struct vcpu *vcpu, struct svm_slot *slot)
         svm_msr_merge(&nested->msr_merge, slot->msr_map);
     nested->interrupts = (slot->control.v_intr & V_INTR_MASKING) != 0 && (l1->rflags & RFLAGS_IF) != 0;
     svm_release_tpr(svm);
-    u8 tlb_control = slot->vmcb12->control.tlb_control;
+    u8 tlb_control = __atomic_load_n(&slot->vmcb12->control.tlb_control, __ATOMIC_RELAXED);
     if (tlb_control != TLB_CONTROL_NOTHING)
         nested_svm_obey_tlb_control(nested, tlb_control);
     if (tlb_control == TLB_CONTROL_FLUSH_ALL)

@@ -8,17 +8,10 @@
 #include "arch/msr.h"
 #include "arch/print.h"
 #include "mm/fault.h"
-#include "mm/frame.h"
-#include "mm/guest-paging.h"
-#include "mm/memmap.h"
 #include "nested/nested.h"
 #include "nested/svm-nested.h"
 #include "svm/capability.h"
-#include "svm/event.h"
 #include "svm/exit-name.h"
-
-/* A shadow page costs a little more than two frames: half of what is free at boot stays free. */
-enum { SHADOW_POOL_SHARE = 5, SHADOW_POOL_MAX = 4096 };
 
 #define CPUID_SVM 0x8000000au
 
@@ -26,18 +19,9 @@ static struct shadow *the_shadow;
 
 static struct shadow *make_shadow(void)
 {
-    static struct shadow_config config;
+    struct shadow_config config = nested_shadow_config();
 
-    config = (struct shadow_config){
-        .tdp = &machine.tdp,
-        .memory = &guest_paging_memory,
-        .cpus = CPUS_MAX,
-        .quiet = SHADOW_QUIET,
-        .shoot_down = nested_shoot_down,
-        .memory_limit = memmap_ram_top(&guest_memmap),
-        .host_pat = rdmsr(MSR_IA32_PAT),
-        .pages = (u32)min_u64(frame_free_count() / SHADOW_POOL_SHARE, SHADOW_POOL_MAX),
-    };
+    config.host_pat = rdmsr(MSR_IA32_PAT);
     return shadow_init(&config);
 }
 

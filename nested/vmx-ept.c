@@ -7,10 +7,7 @@
 #include "arch/percpu.h"
 #include "arch/print.h"
 #include "mm/fault.h"
-#include "mm/frame.h"
 #include "mm/guest-mem.h"
-#include "mm/guest-paging.h"
-#include "mm/memmap.h"
 #include "nested/nested.h"
 #include "nested/vmx-capability.h"
 #include "nested/vmx-check.h"
@@ -21,9 +18,6 @@
 #define EPTP_WRITE_BACK     6ull
 #define EPTP_WALK_4         (3ull << 3)
 #define EPTP_ACCESSED_DIRTY BIT(6)
-
-/* A shadow page costs a little more than two frames: half of what is free at boot stays free. */
-enum { SHADOW_POOL_SHARE = 5, SHADOW_POOL_MAX = 4096 };
 
 static struct shadow *the_shadow;
 
@@ -73,21 +67,12 @@ static bool advanced_information(void)
 
 struct shadow *nested_vmx_shadow(void)
 {
-    static struct shadow_config config;
+    struct shadow_config config = nested_shadow_config();
 
     if (the_shadow != NULL)
         return the_shadow;
-    config = (struct shadow_config){
-        .tdp = &machine.tdp,
-        .memory = &guest_paging_memory,
-        .cpus = CPUS_MAX,
-        .shoot_down = nested_shoot_down,
-        .memory_limit = memmap_ram_top(&guest_memmap),
-        .pages = (u32)min_u64(frame_free_count() / SHADOW_POOL_SHARE, SHADOW_POOL_MAX),
-        .quiet = SHADOW_QUIET,
-        .advanced_information = advanced_information(),
-        .log_dirty = log_dirty,
-    };
+    config.advanced_information = advanced_information();
+    config.log_dirty = log_dirty;
     the_shadow = shadow_init(&config);
     return the_shadow;
 }
