@@ -42,6 +42,23 @@ void l2_init(const u8 *vectors);
 #define L2_WINDOW GIB(4)
 void *l2_window(unsigned index, u64 flags);
 
+/*
+ * Two CPUs, each in an L2 of its own, interrupt each other, one answered by the next; each interrupt has to
+ * be an exit, and is then taken by L1. Checks `prefix`.interrupts.*; leaves the hook of VECTOR_PING set.
+ */
+struct l2_pings {
+    const char *prefix;
+    /* On this CPU, or on the other one, at the same time: an L2 that exits for interrupts, as far as it was
+     * not made before. */
+    void (*prepare)(bool other);
+    /* Runs it until it exits; `first`: for the first time. True if an interrupt is why. */
+    bool (*run)(bool other, bool first);
+};
+enum { VECTOR_PING = 0x44 };
+void l2_check_pings(const struct l2_pings *pings);
+/* The hook: counts, and ends the interrupt. */
+bool l2_take_ping(struct frame *at);
+
 /* Check of `prefix`.`what`. */
 void check_part(const char *prefix, const char *what, u64 got, u64 want);
 

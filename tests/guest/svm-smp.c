@@ -23,9 +23,7 @@ L2_CODE(code_start_by_page,
 L2_CODE(code_start_by_msr, "mov %esi, %edx\nwrmsr\n1: pause\ndec %rdi\njnz 1b\nmov %ebx, %eax", "wrmsr");
 
 enum {
-    VECTOR_PING = 0x44,
     REPEATS = 3,
-    PINGS = 40,
     TURNS = 12,
     DELAY_LONG = 100000,
     ICR_ADDRESS = 0xfee00300,
@@ -476,47 +474,26 @@ static void check_tables(void)
 
 /* --- interrupts from L2 to L2 --- */
 
-static volatile unsigned pings[2], ping_exits[2];
-
-static bool take_ping(struct frame *at)
+static bool run_until_interrupt(bool other, bool first)
 {
-    (void)at;
-    pings[apic_id() == smp_id(0)]++;
-    apic_write(APIC_EOI, 0);
-    return true;
-}
+    struct vmcb *of = other ? &other_vmcb : &vmcb;
 
-static void let_interrupts_in(void)
-{
-    __asm__ volatile("sti\nnop\nnop\ncli" ::: "memory");
-}
-
-/* One is answered by the next. */
-static void wait_in_l2(struct l2_registers *registers, struct vmcb *of, unsigned self)
-{
+    (void)first;
     of->save.rip = (u64)code_spin.start;
-    svm_enter(registers, (u64)of, ENTER_INTERRUPTS);
-    ping_exits[self] += of->control.exit_code == VMEXIT_INTR;
-    let_interrupts_in();
+    svm_enter(other ? job.registers : &l2, (u64)of, ENTER_INTERRUPTS);
+    return of->control.exit_code == VMEXIT_INTR;
 }
 
-static u32 boot_id;
-
-static void answer_pings(void)
+/* The VMCBs of both are made before. */
+static void prepare_for_pings(bool other)
 {
-    switch_svm_on();
-    while (!go)
-        __asm__ volatile("pause");
-    /* What has woken this CPU up is not to be the first. */
-    let_interrupts_in();
-    for (unsigned i = 0; i < PINGS; i++) {
-        wait_in_l2(job.registers, &other_vmcb, 1);
-        apic_send(boot_id, ICR_FIXED | VECTOR_PING);
-    }
+    if (other)
+        switch_svm_on();
 }
 
 static void check_interrupts(void)
 {
+    static const struct l2_pings pings = {"svm-smp", prepare_for_pings, run_until_interrupt};
     static struct l2_registers registers;
 
     svm_reset();
@@ -525,22 +502,7 @@ static void check_interrupts(void)
     other_vmcb = vmcb;
     other_vmcb.save.rsp = (u64)other_stack + PAGE_SIZE - 64;
     job.registers = &registers;
-    boot_id = apic_id();
-    for (unsigned i = 0; i < 2; i++)
-        pings[i] = ping_exits[i] = 0;
-    go = false;
-    expect("interrupts.begin", smp_call_one(0, answer_pings), true);
-    go = true;
-    smp_settle();
-    for (unsigned i = 0; i < PINGS; i++) {
-        apic_send(smp_id(0), ICR_FIXED | VECTOR_PING);
-        wait_in_l2(&l2, &vmcb, 0);
-    }
-    expect("interrupts.return", smp_returned(0), true);
-    for (unsigned i = 0; i < 2; i++) {
-        expect("interrupts.exits", ping_exits[i], PINGS);
-        expect("interrupts.taken", pings[i], PINGS);
-    }
+    l2_check_pings(&pings);
     /* L2's own. */
     for (unsigned i = 0; i < REPEATS; i++) {
         svm_reset();
@@ -560,7 +522,7 @@ void group_svm_smp(void)
     }
     if (!svm_start("svm-smp"))
         return;
-    trap_set_hook(VECTOR_PING, take_ping);
+    trap_set_hook(VECTOR_PING, l2_take_ping);
     check_nmi(&code_spin, "svm-smp.nmi");
     check_nmi(&code_hlt, "svm-smp.nmi_in_hlt");
     check_init();

@@ -18,8 +18,6 @@ L2_CODE(code_read, "", "mov (%rdi), %rax");
 
 enum {
     VECTOR = 0x9a,
-    VECTOR_PING = 0x44,
-    PINGS = 40,
     TURNS = 12,
     TABLE_ROUNDS = 12,
     PAGE_SHARED = 20, /* of L2's window */
@@ -253,70 +251,32 @@ static void check_tables(void)
 
 /* --- interrupts from L2 to L2 --- */
 
-static volatile unsigned pings[2], ping_exits[2];
-static struct l2_registers other_registers;
-static u32 boot_id;
-static volatile bool go;
-
-static bool take_ping(struct frame *at)
+static bool run_until_interrupt(bool other, bool first)
 {
-    (void)at;
-    pings[apic_id() == smp_id(0)]++;
-    apic_write(APIC_EOI, 0);
-    return true;
-}
+    static struct l2_registers other_registers;
 
-static void let_interrupts_in(void)
-{
-    __asm__ volatile("sti\nnop\nnop\ncli" ::: "memory");
-}
-
-/* One is answered by the next. */
-static void wait_in_l2(struct l2_registers *registers, unsigned self, bool launch)
-{
     vmwrite(VMCS_GUEST_RIP, (u64)code_spin.start);
     /* On Bochs no interrupt ends a guest whose own are off. */
     vmwrite(VMCS_GUEST_RFLAGS, 2 | RFLAGS_IF);
-    if (vmx_enter(registers, launch) == 0)
-        ping_exits[self] += vmread(VMCS_EXIT_REASON) == REASON_EXTERNAL_INTERRUPT;
-    let_interrupts_in();
+    return vmx_enter(other ? &other_registers : &l2, first) == 0 &&
+           vmread(VMCS_EXIT_REASON) == REASON_EXTERNAL_INTERRUPT;
 }
 
-static void answer_pings(void)
+static void prepare_for_pings(bool other)
 {
-    (void)try_vmptrld((u64)other_vmcs);
-    vmx_reset_vmcs();
+    (void)try_vmptrld(other ? (u64)other_vmcs : (u64)vmcs_region);
+    if (other)
+        vmx_reset_vmcs();
+    else
+        vmx_reset();
     vmx_set(WORD_PIN, PIN_EXTERNAL_INTERRUPT_EXITING);
-    while (!go)
-        __asm__ volatile("pause");
-    /* What has woken this CPU up is not to be the first. */
-    let_interrupts_in();
-    for (unsigned i = 0; i < PINGS; i++) {
-        wait_in_l2(&other_registers, 1, i == 0);
-        apic_send(boot_id, ICR_FIXED | VECTOR_PING);
-    }
 }
 
 static void check_interrupts(void)
 {
-    trap_set_hook(VECTOR_PING, take_ping);
-    boot_id = apic_id();
-    expect("interrupts.begin", smp_call_one(0, answer_pings), true);
-    smp_settle();
-    (void)try_vmptrld((u64)vmcs_region);
-    vmx_reset();
-    vmx_set(WORD_PIN, PIN_EXTERNAL_INTERRUPT_EXITING);
-    go = true;
-    smp_settle();
-    for (unsigned i = 0; i < PINGS; i++) {
-        apic_send(smp_id(0), ICR_FIXED | VECTOR_PING);
-        wait_in_l2(&l2, 0, i == 0);
-    }
-    expect("interrupts.return", smp_returned(0), true);
-    for (unsigned i = 0; i < 2; i++) {
-        expect("interrupts.exits", ping_exits[i], PINGS);
-        expect("interrupts.taken", pings[i], PINGS);
-    }
+    static const struct l2_pings pings = {"vmx-smp", prepare_for_pings, run_until_interrupt};
+
+    l2_check_pings(&pings);
     (void)try_vmclear((u64)vmcs_region);
 }
 
