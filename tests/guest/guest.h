@@ -385,6 +385,9 @@ void group_vmx_lists(void);
 void group_vmx_abort_store(void);
 void group_vmx_abort_load(void);
 
+/* --- vmx-random.c --- */
+void group_vmx_random(void);
+
 /* --- svm-*.c --- */
 void group_svm_instructions(void);
 void group_svm_checks(void);

@@ -49,6 +49,7 @@ static const struct {
     {"vmx-nmi", group_vmx_nmi},
     {"vmx-modes", group_vmx_modes},
     {"vmx-lists", group_vmx_lists},
+    {"vmx-random", group_vmx_random},
     {"vmx-abort-store", group_vmx_abort_store},
     {"vmx-abort-load", group_vmx_abort_load},
     {"vmx-abort-pdpte", group_vmx_abort_pdpte},

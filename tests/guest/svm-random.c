@@ -6,78 +6,25 @@
  * known to get wrong is left out: reserved bits of CR3 and CR4 that L2 sets, RF, the breakpoints of DR6,
  * unknown MSRs.
  */
-#include "tests/guest/hostile.h"
+#include "tests/guest/random-l2.h"
 #include "tests/guest/svm.h"
 
-enum { SERIES = 1000, RUNS = 6, PAGE_DATA_WINDOW = 8, VECTOR_VIRTUAL = 0x51, CODES_AT_LEAST = 35 };
+enum { SERIES = 1000, RUNS = 6, VECTOR_VIRTUAL = 0x51, CODES_AT_LEAST = 35 };
 
-#define STABLE(X)                                                                                            \
-    X(nops, "nop", "nop\nnop")                                                                               \
-    X(rdmsr, "", "rdmsr")                                                                                    \
-    X(out8, "", "out %al, %dx")                                                                              \
-    X(out32, "", "out %eax, %dx")                                                                            \
-    X(int_80, "", "int $0x80")                                                                               \
-    X(int3, "", "int3")                                                                                      \
-    X(icebp, "", ".byte 0xf1")                                                                               \
-    X(ud2, "", "ud2")                                                                                        \
-    X(read_cr0, "", "mov %cr0, %rsi")                                                                        \
-    X(read_cr3, "", "mov %cr3, %rsi")                                                                        \
-    X(read_cr4, "", "mov %cr4, %rsi")                                                                        \
-    X(read_cr8, "", "mov %cr8, %rsi")                                                                        \
-    X(write_cr0, "mov %cr0, %rsi\nxor $0x10008, %rsi", "mov %rsi, %cr0")                                     \
-    X(write_cr2, "", "mov %rbx, %cr2")                                                                       \
-    X(write_cr3, "mov %cr3, %rsi", "mov %rsi, %cr3")                                                         \
-    X(write_cr4, "mov %cr4, %rsi\nxor $0x80, %rsi", "mov %rsi, %cr4")                                        \
-    X(clts, "", "clts")                                                                                      \
-    X(smsw, "", "smsw %esi")                                                                                 \
-    X(read_dr0, "", "mov %dr0, %rsi")                                                                        \
-    X(read_dr7, "", "mov %dr7, %rsi")                                                                        \
-    X(write_dr7, "mov $0x700, %esi", "mov %rsi, %dr7")                                                       \
-    X(pushf, "", "pushf\npop %rsi")                                                                          \
-    X(popf_tf, "push $0x142", "popf\nnop\nnop")                                                              \
-    X(hlt, "sti", "hlt")                                                                                     \
-    X(sti, "", "sti\nnop\nnop")                                                                              \
-    X(pause, "", "pause\npause")                                                                             \
-    X(invlpg, "", "invlpg (%rbx)")                                                                           \
+#define SVM_STABLE(X)                                                                                        \
     X(invlpga, "", "invlpga %rax, %ecx")                                                                     \
     X(stgi, "", "stgi\nnop")                                                                                 \
     X(clgi, "", "clgi\nnop")                                                                                 \
     X(vmrun, "", "vmrun %rax")                                                                               \
     X(skinit, "", "skinit %eax")                                                                             \
-    X(wbinvd, "", "wbinvd")                                                                                  \
-    X(invd, "", "invd")                                                                                      \
-    X(monitor, "", "monitor")                                                                                \
-    X(sgdt, "", "sgdt (%rbx)")                                                                               \
-    X(lidt, "sidt (%rbx)", "lidt (%rbx)")                                                                    \
-    X(sldt, "", "sldt %esi")                                                                                 \
-    X(load, "", "mov (%rbx), %rsi")                                                                          \
-    X(store, "", "mov %rsi, (%rbx)")                                                                         \
-    X(int_new_stack, "lea 2048(%rbx), %rsp", "int $0x81")                                                    \
-    X(ud2_new_stack, "lea 2048(%rbx), %rsp", "ud2")                                                          \
-    X(fault_gp, "mov $0x1000000000000000, %rsi", "mov (%rsi,%rsi,8), %rsi")                                  \
-    X(fault_pf, "mov $0x4000000000, %rsi", "mov (%rsi), %rsi")                                               \
-    X(fault_de, "xor %ecx, %ecx", "div %ecx")
+    X(clgi_cpuid, "clgi\ncpuid\nsti\nnop", "stgi\nnop\nnop")
 
-/* These leave what is not the same each time in registers that are not printed. */
-#define UNSTABLE(X)                                                                                          \
-    X(cpuid, "", "cpuid")                                                                                    \
-    X(cpuid_tf, "pushf\norq $0x100, (%rsp)\npopf", "cpuid\nnop")                                             \
-    X(cpuid_shadow, "mov %ss, %esi\nmov %esi, %ss", "cpuid")                                                 \
-    X(clgi_cpuid, "clgi\ncpuid\nsti\nnop", "stgi\nnop\nnop")                                                 \
-    X(rdtsc, "", "rdtsc")                                                                                    \
-    X(in8, "", "in %dx, %al")                                                                                \
-    X(xsetbv, "", "xsetbv")
+RANDOM_STABLE(RANDOM_DEFINE)
+RANDOM_UNSTABLE(RANDOM_DEFINE)
+SVM_STABLE(RANDOM_DEFINE)
+static const struct random_code codes[] = {RANDOM_STABLE(RANDOM_LIST) RANDOM_UNSTABLE(RANDOM_LIST)
+                                               SVM_STABLE(RANDOM_LIST)};
 
-#define DEFINE(name, before, instruction) L2_CODE(random_##name, before, instruction);
-STABLE(DEFINE)
-UNSTABLE(DEFINE)
-#define LIST(name, before, instruction) {#name, &random_##name},
-static const struct {
-    const char *name;
-    const struct l2_code *code;
-} codes[] = {STABLE(LIST) UNSTABLE(LIST)};
-
-static u8 data[PAGE_SIZE] __attribute__((aligned(4096)));
 static struct vmcb before __attribute__((aligned(4096))), own_state __attribute__((aligned(4096)));
 
 /* --- clean bits --- */
@@ -231,10 +178,11 @@ static void change_state(void)
 
 static void change_memory(void)
 {
-    npt_window[PAGE_DATA_WINDOW] =
-        hostile_chance(40) ? 0 : (u64)data | (hostile_random() & NPT_ALL) | (hostile_chance(25) ? PTE_NX : 0);
+    npt_window[RANDOM_PAGE] = hostile_chance(40) ? 0
+                                                 : (u64)random_data | (hostile_random() & NPT_ALL) |
+                                                       (hostile_chance(25) ? PTE_NX : 0);
     vmcb.control.tlb_control = hostile_chance(50) ? TLB_CONTROL_FLUSH_ALL : TLB_CONTROL_FLUSH_GUEST;
-    l2.rbx = (u64)l2_window(PAGE_DATA_WINDOW, PTE_P | PTE_W | PTE_A | PTE_D);
+    l2.rbx = (u64)l2_window(RANDOM_PAGE, PTE_P | PTE_W | PTE_A | PTE_D);
 }
 
 static void change_maps(void)
@@ -288,22 +236,6 @@ static void change(void)
 /* --- runs --- */
 
 static u8 seen[0x410];
-static unsigned interrupts, nmis;
-
-static bool take_interrupt(struct frame *at)
-{
-    (void)at;
-    interrupts++;
-    apic_write(APIC_EOI, 0);
-    return true;
-}
-
-static bool take_nmi(struct frame *at)
-{
-    (void)at;
-    nmis++;
-    return true;
-}
 
 /*
  * A real interrupt or NMI waits for the VMRUN; L1's RFLAGS.IF there is one or the other. Not both, which QEMU
@@ -312,7 +244,7 @@ static bool take_nmi(struct frame *at)
  */
 static void send_events(void)
 {
-    interrupts = nmis = 0;
+    random_events_begin();
     svm_enter_flags = hostile_below(2) * ENTER_INTERRUPTS;
     if (hostile_chance(20)) {
         apic_send_self(VECTOR_SELF);
@@ -321,31 +253,6 @@ static void send_events(void)
         (void)try_clgi();
         apic_send_self(EXC_NMI);
     }
-}
-
-/* What is left comes to L1; what L2 took is over. */
-static void drain_events(void)
-{
-    apic_write(APIC_EOI, 0);
-    __asm__ volatile("sti\nnop\nnop\ncli");
-    /* The IRET of an interrupt ends L2's NMI. */
-    apic_send_self(VECTOR_SELF);
-    __asm__ volatile("sti\nnop\nnop\ncli");
-}
-
-static void set_registers(void)
-{
-    static const u32 msrs[] = {MSR_EFER, MSR_STAR, MSR_LSTAR, MSR_KERNEL_GS_BASE, MSR_IA32_SYSENTER_CS};
-    static const u16 ports[] = {0x80, 0xed, 0xfffd, 0xffff};
-    u64 window = l2.rbx;
-
-    memset(&l2, 0, sizeof(l2));
-    l2.rax = (u64)&own_state;
-    l2.rbx = window;
-    l2.rcx = msrs[hostile_below(ARRAY_SIZE(msrs))];
-    l2.rdx = ports[hostile_below(ARRAY_SIZE(ports))];
-    l2.rsi = 0x1234;
-    vmcb.save.rsp = (u64)l2_stack + PAGE_SIZE - 64;
 }
 
 /* QEMU leaves a virtual interrupt that is being delivered pending, and calls it and a real one an exception.
@@ -366,7 +273,7 @@ static void print_run(unsigned series, const char *name, u64 exit)
     const struct vmcb_control *control = &vmcb.control;
     const struct vmcb_save *save = &vmcb.save;
 
-    print("guest: run %u %s exit %lx left %u %u", series, name, exit, interrupts, nmis);
+    print("guest: run %u %s exit %lx left %u %u", series, name, exit, random_interrupts, random_nmis);
     if (exit == VMEXIT_INVALID) {
         print("\n");
         return;
@@ -379,7 +286,7 @@ static void print_run(unsigned series, const char *name, u64 exit)
           save->rsp);
     print(" cr %lx %lx %lx %lx efer %lx", save->cr0, save->cr2, save->cr3, save->cr4, save->efer);
     print(" dr %lx %lx rsi %lx data %lx\n", (u64)(save->dr6 & ~0xfull), save->dr7, l2.rsi,
-          npt_window[PAGE_DATA_WINDOW]);
+          npt_window[RANDOM_PAGE]);
 }
 
 static bool run(unsigned series)
@@ -387,13 +294,14 @@ static bool run(unsigned series)
     unsigned which = hostile_below(ARRAY_SIZE(codes));
     u64 exit;
 
-    set_registers();
+    random_registers((u64)&own_state);
+    vmcb.save.rsp = (u64)l2_stack + PAGE_SIZE - 64;
     /* No shutdowns: after one QEMU takes the next fault, whoever's it is, for a third. */
     svm_intercept(VMEXIT_EXCP0 + EXC_DF);
     vmcb.control.clean = ~changed_groups();
     send_events();
     exit = svm_run(codes[which].code);
-    drain_events();
+    random_events_drain();
     print_run(series, codes[which].name, exit);
     if (exit < sizeof(seen))
         seen[exit] = 1;
@@ -405,21 +313,17 @@ static bool run(unsigned series)
 
 void group_svm_random(void)
 {
-    const char *seed = option(boot.command_line, "seed");
     unsigned different = 0;
 
     if (!svm_start("svm-random"))
         return;
-    hostile_seed(seed != NULL ? number(seed, NULL) : 1);
     (void)try_vmsave((u64)&own_state);
-    apic_init();
-    trap_set_hook(VECTOR_SELF, take_interrupt);
-    trap_set_hook(EXC_NMI, take_nmi);
+    random_begin();
     for (unsigned series = 0; series < SERIES; series++) {
         svm_reset();
+        random_begin_series(series);
         svm_intercept(EXIT_HLT);
-        npt_window[PAGE_DATA_WINDOW] = (u64)data | NPT_ALL;
-        l2.rbx = (u64)data;
+        npt_window[RANDOM_PAGE] = (u64)random_data | NPT_ALL;
         memset(&before, 0xff, sizeof(before)); /* all has changed */
         for (unsigned i = 0; i < RUNS; i++) {
             for (unsigned changes = hostile_below(6); changes > 0; changes--)
@@ -431,7 +335,6 @@ void group_svm_random(void)
     for (unsigned i = 0; i < sizeof(seen); i++)
         different += seen[i];
     check("svm-random.codes", different >= CODES_AT_LEAST);
-    trap_set_hook(VECTOR_SELF, NULL);
-    trap_set_hook(EXC_NMI, NULL);
+    random_end();
     svm_stop();
 }

@@ -83,6 +83,10 @@ def vmx_cases():
             *cases.model_arguments("intel"), "--umbra", cases.UMBRA, "--guest", cases.GUEST, "--cmdline", "test=vmx-abort-" + word,
             "--expect", "guest: VMX abort follows", "--expect", "VMX abort %d " % indicator, "--expect", r"umbra: exits \d+",
             "--forbid", "guest: FAIL.*", "--timeout", "60"])]))
+    for name, words in (("random", "vmcs-shadowing=on"), ("random-without-shadowing", "vmcs-shadowing=off")):
+        found.append(cases.Case("guest-vmx-" + name, "intel", compare=compare_runs.compare, seconds=25, runs=[
+            cases.guest_run("intel", "vmx-random", umbra=None),
+            cases.guest_run("intel", "vmx-random", umbra=cases.UMBRA, options=("--umbra-args", words))]))
     # CPUs with protection keys for supervisors and CET; and without MBEC.
     found.append(cases.guest_case("vmx-newer", "intel", VMX_GROUPS, umbra=cases.UMBRA, model="arrow_lake"))
     found.append(cases.guest_case("vmx-without-mbec", "intel", VMX_GROUPS, umbra=cases.UMBRA, model="broadwell_ult"))

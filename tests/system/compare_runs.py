@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Compares what the test guest's group `svm-random` printed bare and under Umbra: every L2 has to leave in the same way.
+"""Compares what the test guest's groups `svm-random` and `vmx-random` printed bare and under Umbra: every L2 has to leave in
+the same way.
 
-By hand: compare_runs.py amd BARE-LOG UMBRA-LOG
+By hand: compare_runs.py amd|intel BARE-LOG UMBRA-LOG
 """
 
 import re
@@ -24,4 +25,4 @@ def compare(bare, umbra, cpu=None):
 
 
 if __name__ == "__main__":
-    sys.exit(comparison.main(sys.argv[1:], __doc__, compare, ("amd",)))
+    sys.exit(comparison.main(sys.argv[1:], __doc__, compare, ("amd", "intel")))
