@@ -4,7 +4,7 @@
  * other CPUs want of it below the guest, nor for code that is not there any more; cpus=N as for group smp. It
  * uses the last CPU. Source: APM vol. 3 HLT, vol. 2 8.2.3.
  */
-#include "tests/guest/guest.h"
+#include "tests/guest/svm.h"
 
 enum {
     VECTOR_HALT = 0x44,
@@ -167,6 +167,7 @@ static void nmi_in_nmi(void)
     check("smp-halt.nmi_begins", comes_to(&nmis, 1));
     settle();
     apic_send(smp_id(who), ICR_NMI);
+    settle(); /* or else it may merge with that of a shoot-down: vcpu/shootdown.h */
     shoot_down();
     settle();
     check_eq("smp-halt.shoot_down.blocked_nmi_wakes_nobody", wakes, 0);
@@ -176,6 +177,55 @@ static void nmi_in_nmi(void)
     check("smp-halt.blocked_nmi_comes", comes_to(&nmis, 2));
     stop = true;
     check("smp-halt.goes_on_after_nmis", smp_returned(who));
+}
+
+static void halt_below_priority(void)
+{
+    take_interrupts();
+    apic_write(APIC_TPR, 0xf0);
+    halt();
+    apic_write(APIC_TPR, 0);
+    while (!stop)
+        __asm__ volatile("pause");
+}
+
+/* The local APIC's task priority holds it back, until an NMI ends the HLT. */
+static void task_priority(void)
+{
+    wakes = nmis = 0;
+    let(halt_below_priority);
+    settle();
+    interrupt();
+    shoot_down();
+    settle();
+    check_eq("smp-halt.shoot_down.task_priority_holds_back", wakes, 0);
+    apic_send(smp_id(who), ICR_NMI);
+    check("smp-halt.nmi_has_no_priority", comes_to(&wakes, 1));
+    stop = true;
+    check("smp-halt.task_priority_over", smp_returned(who));
+}
+
+static void halt_without_gif(void)
+{
+    take_interrupts();
+    wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
+    __asm__ volatile("clgi; sti; hlt; cli" ::: "memory");
+    wakes++;
+    __asm__ volatile("stgi" ::: "memory");
+}
+
+/* AMD: whatever comes while GIF is 0 waits for STGI, which comes no more. Other CPUs do not wait for that
+ * one. */
+static void global_interrupt_flag(void)
+{
+    wakes = nmis = 0;
+    let(halt_without_gif);
+    settle();
+    interrupt();
+    apic_send(smp_id(who), ICR_NMI);
+    shoot_down();
+    settle();
+    check_eq("smp-halt.gif_holds_all_back", wakes + nmis, 0);
 }
 
 void group_smp_halt(void)
@@ -192,5 +242,9 @@ void group_smp_halt(void)
     interrupts();
     parked();
     nmi_in_nmi();
+    task_priority();
     check("smp-halt.all_rest", smp_rest());
+    /* The last one: nothing wakes that CPU any more. */
+    if (!is_intel)
+        global_interrupt_flag();
 }
