@@ -34,6 +34,8 @@ static u64 shootdowns; /* before the CPUs ran */
 static bool seen;      /* by the first CPU */
 static unsigned saw;
 static bool l2_has_table; /* as its page 2 */
+static bool has_aliases;
+static u64 compared; /* tables, by the first CPU, before its INVEPT */
 static bool starts_asleep, starts_writable, never_sleeps;
 static unsigned were_asleep;
 
@@ -160,6 +162,16 @@ static void l2_stores(unsigned cpu, unsigned page, u64 target)
     two_cpus_step();
 }
 
+static u64 accessed_flag(void)
+{
+    return world.ept ? EPTE_A : PTE_A;
+}
+
+static u64 compared_by_first(void)
+{
+    return shadow_state_of(shadow_of(0))->statistics.tables_compared;
+}
+
 /* --- what they do --- */
 
 static void prepare(void)
@@ -171,6 +183,10 @@ static void prepare(void)
         (void)world_map(0, page * PAGE_SIZE, 1, OLD + page * PAGE_SIZE);
         (void)world_entry(0, page * PAGE_SIZE, 1, &where[page]);
     }
+    /* The flags of one format are something else in another, which these tables may have, too. */
+    world.shadow->flags_alias = has_aliases;
+    if (has_aliases)
+        world_store(where[1], world_peek(where[1]) & ~accessed_flag());
     if (l2_has_table)
         (void)world_map(0, 2 * PAGE_SIZE, 1, align_down(where[0], PAGE_SIZE));
     enters(0);
@@ -254,6 +270,19 @@ static void first_sees_and_invalidates(void)
     invalidates(0);
 }
 
+static void first_sees_flag_and_invalidates(void)
+{
+    seen = (world_peek(where[1]) & accessed_flag()) != 0;
+    two_cpus_step();
+    compared = compared_by_first();
+    invalidates(0);
+}
+
+static void second_has_flag_set(void)
+{
+    faults(1, 1);
+}
+
 static void first_l2_stores_and_l1_invalidates(void)
 {
     l2_stores(0, 0, NEW);
@@ -300,6 +329,17 @@ static void nothing_old_is_reached_if_seen(void)
     saw += seen;
     if (seen)
         nothing_old_is_reached();
+}
+
+static void it_was_compared_if_seen(void)
+{
+    saw += seen;
+    wrong += seen && compared_by_first() == compared;
+}
+
+static void flag_is_set(void)
+{
+    wrong += (world_peek(where[1]) & accessed_flag()) == 0;
 }
 
 static void nothing_was_undone(void)
@@ -390,6 +430,19 @@ static void what_umbra_writes_is_found_by_who_has_seen_it(void **state)
     assert_true(saw != 0);
 }
 
+static void flags_that_umbra_sets_where_they_mean_more_are_found(void **state)
+{
+    static const struct two_cpus cpus = {first_sees_flag_and_invalidates, second_has_flag_set,
+                                         it_was_compared_if_seen};
+
+    (void)state;
+    saw = 0;
+    has_aliases = true;
+    run_with_watch(&cpus, flag_is_set);
+    has_aliases = false;
+    assert_true(saw != 0);
+}
+
 static void what_umbra_writes_for_two_cpus_is_found(void **state)
 {
     static const struct two_cpus cpus = {first_has_umbra_write_and_invalidates,
@@ -437,6 +490,7 @@ int main(void)
         cmocka_unit_test(a_write_while_tables_go_to_sleep_is_found),
         cmocka_unit_test(a_write_to_a_table_that_another_cpu_wakes_is_found),
         cmocka_unit_test(what_umbra_writes_is_found_by_who_has_seen_it),
+        cmocka_unit_test(flags_that_umbra_sets_where_they_mean_more_are_found),
         cmocka_unit_test(what_umbra_writes_for_two_cpus_is_found),
         cmocka_unit_test(what_l2_writes_where_another_cpu_let_it_is_found),
         cmocka_unit_test(a_write_while_the_own_map_changes_is_found),
