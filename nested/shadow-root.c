@@ -128,7 +128,10 @@ bool shadow_cpu_init(struct shadow *shadow, struct shadow_cpu *storage, u16 firs
     return true;
 }
 
-/* A page is needed and none is free. False: the pool is too small. */
+/*
+ * A page is needed and none is free. False: the pool is too small. Another CPU that has the dead ones waits
+ * for this one to flush, so it is no use just to wait for it.
+ */
 static bool more_pages(struct shadow *shadow, struct shadow_state *cpu)
 {
     for (unsigned i = 0; i < RECLAIM_TRIES; i++) {
@@ -136,7 +139,7 @@ static bool more_pages(struct shadow *shadow, struct shadow_state *cpu)
             return true;
         if (shadow_alone(shadow))
             return false;
-        cpu_relax();
+        shadow_shoot_down(shadow, cpu);
     }
     return false;
 }

@@ -35,6 +35,7 @@ static bool seen;      /* by the first CPU */
 static unsigned saw;
 static bool l2_has_table; /* as its page 2 */
 static bool has_aliases;
+static unsigned has_dead_pages;
 static u64 compared; /* tables, by the first CPU, before its INVEPT */
 static bool starts_asleep, starts_writable, never_sleeps;
 static unsigned were_asleep;
@@ -60,6 +61,9 @@ static u64 *own_entry(void)
     }
 }
 
+static void shoot_down(void *owner);
+static void (*shoots_down)(void *owner) = shoot_down;
+
 /* NMIs: each CPU has answered when it returns. */
 static void shoot_down(void *owner)
 {
@@ -68,6 +72,43 @@ static void shoot_down(void *owner)
         two_cpus_relax();
     memset(l1_tlb, 0, sizeof(l1_tlb));
     world_honour_flush();
+}
+
+/*
+ * As on AMD, where no NMI comes while Umbra runs: a CPU answers in its guest, or where Umbra does it for it,
+ * which is while it waits for its own turn.
+ */
+static struct {
+    bool locked, in_umbra[2], asked[2];
+} amd;
+static _Thread_local unsigned this_one;
+
+static void shoot_down_of_amd(void *owner)
+{
+    unsigned other = 1 - this_one;
+
+    while (amd.locked) {
+        amd.asked[this_one] = false;
+        two_cpus_relax();
+    }
+    amd.locked = true;
+    amd.asked[other] = amd.in_umbra[other];
+    while (amd.asked[other])
+        two_cpus_relax();
+    shoot_down(owner);
+    amd.locked = false;
+}
+
+static void exits_to_umbra(unsigned cpu)
+{
+    this_one = cpu;
+    amd.in_umbra[cpu] = true;
+}
+
+static void leaves_umbra(void)
+{
+    amd.in_umbra[this_one] = amd.asked[this_one] = false;
+    two_cpus_step();
 }
 
 /* A TLB that has it that the page may be written sets the flag though that has changed. */
@@ -209,6 +250,23 @@ static void prepare_watch(void)
     were_asleep += (*own_entry() & TDP_ASLEEP) != 0;
 }
 
+/* The only pages that are neither in use as roots nor on a list are those that are dead. */
+static void prepare_dead(void)
+{
+    u64 top, link;
+
+    memset(&amd, 0, sizeof(amd));
+    prepare();
+    faults(0, 0);
+    (void)world_entry(0, 0, SHADOW_LEVELS, &top);
+    link = world_peek(top);
+    world_l1_store(top, 0);
+    invalidates(0);
+    world_l1_store(top, link);
+    world.shadow->free_list |= SHADOW_NONE;
+    has_dead_pages += (u32)world.shadow->dead != SHADOW_NONE;
+}
+
 static void prepare_tables(void)
 {
     prepare();
@@ -268,6 +326,24 @@ static void first_sees_and_invalidates(void)
     seen = (world_peek(where[0]) & ENTRY_ADDRESS) == NEW;
     two_cpus_step();
     invalidates(0);
+}
+
+static void first_enters_another_root(void)
+{
+    exits_to_umbra(0);
+    wrong += shadow_acquire(world.shadow, shadow_of(0), &world.root[1].key, 0, &used[0]) != SHADOW_ACQUIRED;
+    leaves_umbra();
+}
+
+static void second_makes_pages_free(void)
+{
+    exits_to_umbra(1);
+    (void)shadow_reclaim(world.shadow, shadow_state_of(shadow_of(1)));
+    leaves_umbra();
+}
+
+static void nothing(void)
+{
 }
 
 static void first_sees_flag_and_invalidates(void)
@@ -362,7 +438,7 @@ static void run_with_both(const struct two_cpus *cpus, unsigned stride, void (*b
         plan = vendor == 0 ? ept_plan : npt_plan;
         plan.pages = SHADOW_PAGES_MIN;
         plan.window = true;
-        plan.shoot_down = shoot_down;
+        plan.shoot_down = shoots_down;
         wrong = were_asleep = 0;
         unsigned runs = two_cpus_run_all(cpus, stride, before, check);
         assert_in_range(runs, 20, 100000);
@@ -443,6 +519,20 @@ static void flags_that_umbra_sets_where_they_mean_more_are_found(void **state)
     assert_true(saw != 0);
 }
 
+/* For pages that another CPU is about to make free it is waited as for any other CPU: its shoot-down goes on.
+ */
+static void who_waits_for_pages_answers_who_has_them(void **state)
+{
+    static const struct two_cpus cpus = {first_enters_another_root, second_makes_pages_free, NULL};
+
+    (void)state;
+    shoots_down = shoot_down_of_amd;
+    has_dead_pages = 0;
+    run_with_both(&cpus, 1, prepare_dead, nothing);
+    shoots_down = shoot_down;
+    assert_true(has_dead_pages != 0);
+}
+
 static void what_umbra_writes_for_two_cpus_is_found(void **state)
 {
     static const struct two_cpus cpus = {first_has_umbra_write_and_invalidates,
@@ -492,6 +582,7 @@ int main(void)
         cmocka_unit_test(what_umbra_writes_is_found_by_who_has_seen_it),
         cmocka_unit_test(flags_that_umbra_sets_where_they_mean_more_are_found),
         cmocka_unit_test(what_umbra_writes_for_two_cpus_is_found),
+        cmocka_unit_test(who_waits_for_pages_answers_who_has_them),
         cmocka_unit_test(what_l2_writes_where_another_cpu_let_it_is_found),
         cmocka_unit_test(a_write_while_the_own_map_changes_is_found),
         cmocka_unit_test(a_fault_while_the_own_map_changes_keeps_nothing),
