@@ -65,15 +65,20 @@ static bool advanced_information(void)
            0;
 }
 
-struct shadow *nested_vmx_shadow(void)
+/* Not part of nested_vmx_shadow(), which each INVEPT calls. */
+static __attribute__((noinline)) struct shadow *make_shadow(void)
 {
     struct shadow_config config = nested_shadow_config();
 
-    if (the_shadow != NULL)
-        return the_shadow;
     config.advanced_information = advanced_information();
     config.log_dirty = log_dirty;
-    the_shadow = shadow_init(&config);
+    return shadow_init(&config);
+}
+
+struct shadow *nested_vmx_shadow(void)
+{
+    if (the_shadow == NULL)
+        the_shadow = make_shadow();
     return the_shadow;
 }
 
