@@ -337,5 +337,6 @@ help:
 ## make fuzz       the fuzz targets, each for a fixed number of executions
 ## make test-nested  our own L1, Linux as L1 with KVM guests of its own, and Linux in Linux (CPU=intel|amd limits it)
 ## make bench      instructions and exits per event, on both emulated CPUs
+## make setup      what the others do first where it is needed: Debian packages, emulators and kernels in build/platform
 ## make size       text and data against the budget
 ## make clean      everything but the downloaded platform
