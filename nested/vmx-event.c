@@ -23,26 +23,27 @@ u32 l2_interruptibility(const struct vmcs12 *vmcs12)
     return vmcs12->guest_interruptibility;
 }
 
-/*
- * Before NMIs come, of what is due at an entry: pending debug exceptions, where there is more than a
- * breakpoint that was met and is not enabled, the timer, and NMI-window exits (SDM vol.
- * 3C 26.2, 27.7.3, 27.7.4, 27.7.6).
- */
+bool l2_nmi_is_next(const struct vmcs12 *vmcs12, u64 interruptibility, u64 pending_debug, u64 timer)
+{
+    const u64 delivered = PENDING_DEBUG_ENABLED | PENDING_DEBUG_BS | PENDING_DEBUG_RTM;
+    bool expired = (vmcs12->pin_controls & PIN_PREEMPTION_TIMER) != 0 && timer == 0;
+    bool window =
+        (vmcs12->primary_controls & PRIMARY_NMI_WINDOW) != 0 && (interruptibility & BLOCKING_BY_NMI) == 0;
+
+    return (interruptibility & BLOCKING_BY_MOV_SS) == 0 && (pending_debug & delivered) == 0 && !expired &&
+           !window;
+}
+
 bool l2_nmi_is_first(const struct vcpu *vcpu)
 {
     const struct nested_vmx *nested = nested_vmx_of(vcpu);
     const struct vmcs12 *vmcs12 = &nested->vmcs12;
-    const u64 delivered = PENDING_DEBUG_ENABLED | PENDING_DEBUG_BS | PENDING_DEBUG_RTM;
-    bool timer_expired =
-        (vmcs12->pin_controls & PIN_PREEMPTION_TIMER) != 0 && vmcs12->guest_preemption_timer == 0;
-    bool window = (vmcs12->primary_controls & PRIMARY_NMI_WINDOW) != 0 &&
-                  (vmcs12->guest_interruptibility & BLOCKING_BY_NMI) == 0;
 
     return l1_exits_by_nmi(vmcs12) && !nested->vmcs02->nmi_blocked &&
            vmcs12->guest_activity != ACTIVITY_WAIT_FOR_SIPI &&
            (vmcs12->entry_interruption & INTERRUPTION_VALID) == 0 &&
-           (vmcs12->guest_pending_debug & delivered) == 0 &&
-           (vmcs12->guest_interruptibility & BLOCKING_BY_MOV_SS) == 0 && !timer_expired && !window;
+           l2_nmi_is_next(vmcs12, vmcs12->guest_interruptibility, vmcs12->guest_pending_debug,
+                          vmcs12->guest_preemption_timer);
 }
 
 void l2_set_step(struct vcpu *vcpu, bool on)

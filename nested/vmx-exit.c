@@ -254,6 +254,8 @@ enum exit_action l2_nmi_exit(struct vcpu *vcpu)
     };
 
     vcpu->nmi_pending = false;
+    /* Breakpoints that are not enabled: SDM vol. 3C 28.3.4. */
+    vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
     return l2_reflect(vcpu, &information);
 }
 
@@ -265,13 +267,16 @@ enum exit_action l2_init_exit(struct vcpu *vcpu)
     return l2_reflect(vcpu, &information);
 }
 
-/* An NMI that came while Umbra ran is L1's exit now, at the first instruction boundary of L2 that takes NMIs.
+/*
+ * An NMI that came while Umbra ran is L1's exit now, at the first instruction boundary of L2 that takes NMIs.
+ * The MTF exit that announces it comes before what an NMI has to wait for.
  */
 static enum exit_action waiting_nmi(struct vcpu *vcpu, u32 reason)
 {
     if (reason == REASON_NMI_WINDOW)
         vmx_nmi_window_exit(vcpu);
-    else if ((vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_BY_MOV_SS) == 0)
+    else if (l2_nmi_is_next(&nested_vmx_of(vcpu)->vmcs12, vmread(VMCS_GUEST_INTERRUPTIBILITY),
+                            vmread(VMCS_GUEST_PENDING_DEBUG), vmread_unchecked(VMCS_GUEST_PREEMPTION_TIMER)))
         return l2_nmi_exit(vcpu);
     return EXIT_RESUME;
 }

@@ -231,6 +231,12 @@ static inline u64 l1_nmi_blocking_after_exit(const struct vmcs12 *vmcs12, bool n
  * Then it exits before L2 does anything, which MTF could not do for an L2 in HLT.
  */
 bool l2_nmi_is_first(const struct vcpu *vcpu);
+/*
+ * Whether an NMI that waits comes before L2's next instruction, by these fields of a VMCS: MOV SS holds it
+ * back, and what comes first are debug traps (not breakpoints that DR7 does not enable), the timer, and
+ * NMI-window exits (SDM vol. 3C 26.2, 27.7.3, 27.7.4, 27.7.6).
+ */
+bool l2_nmi_is_next(const struct vmcs12 *vmcs12, u64 interruptibility, u64 pending_debug, u64 timer);
 /* MTF for a step of Umbra's own in L2. */
 void l2_set_step(struct vcpu *vcpu, bool on);
 /* A fault that Umbra raises in L2: injected, or L1's exit if its exception bitmap says so. */

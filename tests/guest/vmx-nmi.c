@@ -97,6 +97,43 @@ static void check_exiting(void)
     vmx_unblock_nmis();
 }
 
+/* An NMI has come out of L2, so that L1's are blocked, and the next one waits. */
+static void prepare_waiting(u64 pin)
+{
+    prepare(pin);
+    expect("order.exit", vmx_run(&code_send), REASON_EXCEPTION_OR_NMI);
+    apic_send_self(EXC_NMI);
+    expect("order.waits", nmis, 0);
+}
+
+/* What comes before an NMI that waits for L2, and then leaves it to L1: the timer, and an NMI-window exit. */
+static void check_order(void)
+{
+    prepare_waiting(PIN_NMI_EXITING);
+    vmx_set(WORD_PIN, PIN_PREEMPTION_TIMER);
+    vmwrite(VMCS_GUEST_PREEMPTION_TIMER, 0);
+    vmwrite(VMCS_ENTRY_INTERRUPTION, INTERRUPTION_VALID | INTERRUPTION_HARDWARE | EXC_UD);
+    expect("order.timer", vmx_run(&code_nops), REASON_PREEMPTION_TIMER);
+    expect("order.timer.rip", vmread(VMCS_GUEST_RIP), (u64)l2_vectors + 16 * EXC_UD);
+    expect("order.timer.in_l1", nmis, 1);
+    prepare_waiting(PIN_NMI_EXITING | PIN_VIRTUAL_NMIS);
+    vmx_set(WORD_PRIMARY, PRIMARY_NMI_WINDOW);
+    expect("order.window", vmx_run(&code_nops), REASON_NMI_WINDOW);
+    expect("order.window.in_l1", nmis, 1);
+    prepare_waiting(PIN_NMI_EXITING | PIN_VIRTUAL_NMIS);
+    vmx_set(WORD_PRIMARY, PRIMARY_NMI_WINDOW);
+    vmwrite(VMCS_ENTRY_INTERRUPTION, INTERRUPTION_VALID | INTERRUPTION_HARDWARE | EXC_UD);
+    expect("order.window_after_event", vmx_run(&code_nops), REASON_NMI_WINDOW);
+    expect("order.window_after_event.rip", vmread(VMCS_GUEST_RIP), (u64)l2_vectors + 16 * EXC_UD);
+    /* Not a breakpoint that DR7 does not enable, and it is forgotten. */
+    prepare_waiting(PIN_NMI_EXITING);
+    vmwrite(VMCS_GUEST_PENDING_DEBUG, 1);
+    expect("order.breakpoint", vmx_run(&code_nops), REASON_EXCEPTION_OR_NMI);
+    expect("order.breakpoint.rip", vmread(VMCS_GUEST_RIP), (u64)code_nops.start);
+    expect("order.breakpoint.pending", vmread(VMCS_GUEST_PENDING_DEBUG), 0);
+    vmx_unblock_nmis();
+}
+
 /* Without virtual NMIs the blocking that L1 gives L2 is the CPU's, and L2's IRET does not end it. */
 static void check_blocked(void)
 {
@@ -251,6 +288,7 @@ void group_vmx_nmi(void)
     check_mov_ss();
     if (vmx_has(WORD_PIN, PIN_NMI_EXITING)) {
         check_exiting();
+        check_order();
         check_blocked();
         check_virtual();
     }
