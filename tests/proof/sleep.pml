@@ -50,7 +50,8 @@ bit slot_place;    /* and which of Umbra's own entries */
 bit changed;       /* the change of that one, with its flush, is done */
 /* Umbra's own entry for the table: the one that there was at the start, and the one that takes its place. */
 bit place, dirty[2], writable[2], asleep[2];
-bit there;   /* the page that the slot is in: */
+bit there;   /* the page that the slot is in, */
+bit linked;  /* which others find when all is noted: */
 bit tracked; /* its `dirty` points to this one, which is void if changed_page */
 bit changed_page;
 bit unseen;            /* written > seen */
@@ -231,7 +232,7 @@ inline follow(c)
         atomic { !lock -> lock = 1 };
         counted = 0;
         wait(c);
-        atomic { slot = EMPTY; slot_place = 0; there = 0 };
+        atomic { slot = EMPTY; slot_place = 0; there = 0; linked = 0 };
         atomic {
             unfollowed = counted;
             lock = 0
@@ -439,8 +440,10 @@ fault: /* shadow_fault() */
             :: may_be_written -> distrusted = 1
             :: else
             fi;
-            events = ALL
-        :: there
+            events = ALL;
+            linked = 1
+        :: linked
+        :: there && !linked -> reads[c] = NONE
         fi;
 #ifndef WITHOUT_REREADING
         /* put() */
@@ -451,7 +454,7 @@ fault: /* shadow_fault() */
 #endif
         atomic {
             if
-            :: slot == EMPTY && there && reads[c] != NONE -> slot = reads[c]; slot_place = taken
+            :: slot == EMPTY && linked && reads[c] != NONE -> slot = reads[c]; slot_place = taken
             :: else
             fi
         }
