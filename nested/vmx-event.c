@@ -25,7 +25,7 @@ u32 l2_interruptibility(const struct vmcs12 *vmcs12)
 
 bool l2_nmi_is_next(const struct vmcs12 *vmcs12, u64 interruptibility, u64 pending_debug, u64 timer)
 {
-    const u64 delivered = PENDING_DEBUG_ENABLED | PENDING_DEBUG_BS | PENDING_DEBUG_RTM;
+    const u64 delivered = PENDING_DEBUG_ENABLED | PENDING_DEBUG_BS | PENDING_DEBUG_TRANSACTION;
     bool expired = (vmcs12->pin_controls & PIN_PREEMPTION_TIMER) != 0 && timer == 0;
     bool window =
         (vmcs12->primary_controls & PRIMARY_NMI_WINDOW) != 0 && (interruptibility & BLOCKING_BY_NMI) == 0;

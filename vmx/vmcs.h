@@ -243,9 +243,9 @@ enum activity_state {
 };
 
 /* Pending debug exceptions, SDM vol. 3C table 25-4. */
-#define PENDING_DEBUG_ENABLED BIT(12) /* a breakpoint that DR7 enables */
-#define PENDING_DEBUG_BS      BIT(14)
-#define PENDING_DEBUG_RTM     BIT(16)
+#define PENDING_DEBUG_ENABLED     BIT(12) /* a breakpoint that DR7 enables */
+#define PENDING_DEBUG_BS          BIT(14)
+#define PENDING_DEBUG_TRANSACTION BIT(16)
 
 /* VM-entry, VM-exit and IDT-vectoring interruption information, SDM vol. 3C tables 25-16, 25-18 and 25-19. */
 #define INTERRUPTION_VECTOR     BITS(7, 0)
