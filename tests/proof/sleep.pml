@@ -230,13 +230,17 @@ inline follow(c)
     if
     :: unfollowed ->
         atomic { !lock -> lock = 1 };
-        counted = 0;
-        wait(c);
-        atomic { slot = EMPTY; slot_place = 0; there = 0; linked = 0 };
-        atomic {
-            unfollowed = counted;
-            lock = 0
-        }
+        if
+        :: unfollowed ->
+            counted = 0;
+            wait(c);
+            atomic { slot = EMPTY; slot_place = 0; there = 0; linked = 0 };
+            atomic {
+                unfollowed = counted;
+                lock = 0
+            }
+        :: else -> lock = 0
+        fi
     :: else
     fi
 }
