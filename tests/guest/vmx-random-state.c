@@ -531,11 +531,12 @@ static void mend(void)
     u64 type = event & INTERRUPTION_TYPE;
     bool injects = (event & INTERRUPTION_VALID) != 0;
 
-    /* Bochs lets any exception be injected into HLT, and an NMI when virtual ones are blocked. */
+    /* Bochs lets any exception be injected into HLT, and an NMI when virtual ones are blocked; whether STI
+     * blocks its injection is the CPU's choice, which Umbra learns after L1's MSRs have been loaded. */
     if (injects && type >= INTERRUPTION_HARDWARE && type != INTERRUPTION_OTHER)
         vmwrite(VMCS_GUEST_ACTIVITY, vmread(VMCS_GUEST_ACTIVITY) & ~(u64)ACTIVITY_HLT);
     if (injects && type == INTERRUPTION_NMI)
-        vmwrite(VMCS_GUEST_INTERRUPTIBILITY, blocking & ~BLOCKING_BY_NMI);
+        vmwrite(VMCS_GUEST_INTERRUPTIBILITY, blocking & ~(BLOCKING_BY_NMI | BLOCKING_BY_STI));
     /* Bochs does not compare BS with TF, which it has to be in a shadow and in HLT. */
     if ((blocking & BITS(1, 0)) != 0 || vmread(VMCS_GUEST_ACTIVITY) == ACTIVITY_HLT) {
         u64 pending = vmread(VMCS_GUEST_PENDING_DEBUG) & ~PENDING_DEBUG_BS;
