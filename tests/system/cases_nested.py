@@ -106,16 +106,17 @@ def several_cpus(name, cpu, number, group, seconds, **more):
     return cases.Case(name, cpu, [run], seconds=seconds)
 
 
-def linux_smp_case(cpu, seconds):
+def linux_smp_case(cpu, number, seconds):
     """Linux as L2 with as many CPUs as L1 has."""
-    return several_cpus("kvm-linux-smp-4", cpu, "4", "linux-smp", seconds, initramfs=INITRAMFS_L2, options=NO_APICV[cpu], timeout=1500)
+    return several_cpus("kvm-linux-smp-" + number, cpu, number, "linux-smp", seconds, initramfs=INITRAMFS_L2, options=NO_APICV[cpu],
+                        timeout=1500)
 
 
 def smp_cases(cpus):
     """Another CPU of L1 interrupts L2; Linux with several CPUs runs an L2 on each, one L2 on all, and every other check."""
     found = [several_cpus("kvm-smp-" + number, cpu, number, "smp", seconds, timeout=400)
              for cpu, number, seconds in (("intel", "2", 80), ("intel", "4", 120), ("amd", "2", 20), ("amd", "4", 30))]
-    found += [linux_smp_case("intel", 400), linux_smp_case("amd", 70)]
+    found += [linux_smp_case("intel", "2", 140), linux_smp_case("amd", "4", 70)]
     # INIT and SIPI with VMX or SVM on and L2 running. QEMU's CPUs are threads: see cases.py.
     for (cpu, count), umbra in itertools.product((("intel", "3"), ("intel", "4"), ("amd", "2")), (cases.UMBRA, None)):
         found.append(cases.guest_case("smp-restart-%s%s" % (count, "" if umbra else "-bare"), cpu, "smp-restart", umbra=umbra,
